@@ -1,0 +1,74 @@
+"""What a job needs, and what a provider asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+
+
+@dataclass(frozen=True)
+class Money:
+    """An exact amount in one currency; amounts of different currencies do not mix."""
+
+    amount: Decimal
+    currency: str = "USD"
+
+    def __add__(self, other: Money) -> Money:
+        if other.currency != self.currency:
+            raise ValueError(f"cannot add {other.currency} to {self.currency}")
+        return Money(self.amount + other.amount, self.currency)
+
+    def __mul__(self, factor: Decimal | int) -> Money:
+        return Money(self.amount * factor, self.currency)
+
+    def __str__(self) -> str:
+        sign = "$" if self.currency == "USD" else f"{self.currency} "
+        return f"{sign}{self.amount.quantize(Decimal('0.01'), ROUND_HALF_UP)}"
+
+
+FREE = Money(Decimal(0))
+
+
+@dataclass(frozen=True)
+class Need:
+    """The hardware a job asks for. `gpus` are ranked: the first that can be had is taken.
+
+    Each entry of `gpus` is a kind and a count; an empty tuple means any, or none at all.
+    """
+
+    gpus: tuple[tuple[str, int], ...] = ()
+    cpus: int | None = None
+    memory_gib: int | None = None
+    disk_gib: int | None = None
+    spot: bool = False
+    regions: tuple[str, ...] = ()
+    nodes: int = 1
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One thing that can be rented, priced and dated.
+
+    price      for the whole offer and one hour
+    source     where the price was read; `read_at` says when
+    data       the backend's own note of what to ask for
+    """
+
+    backend: str
+    gpu: str | None
+    count: int
+    price: Money
+    region: str = ""
+    spot: bool = False
+    memory_gib: float | None = None
+    gpu_memory_gib: float | None = None
+    cpus: int | None = None
+    source: str = ""
+    read_at: datetime | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
+
+    def cost_of(self, duration: timedelta) -> Money:
+        """The price of holding this for `duration`, unrounded."""
+        return self.price * (Decimal(str(duration.total_seconds())) / 3600)

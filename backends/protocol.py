@@ -1,0 +1,139 @@
+"""The contract between `ftlaunch` and a place where jobs run.
+
+A provider is asked to do one thing: run this folder until it ends. How the machine is held is the
+backend's own affair. Every promise below is a case in `backends.testing`, which names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path, PurePosixPath
+from typing import Protocol, runtime_checkable
+
+from backends.job import Files, Job
+from backends.lease import Address, Finding, Keep, Lease, Observation, Signal
+from backends.offer import Need, Offer
+
+
+class Progress(Protocol):
+    """Told what a slow call is doing; it never raises."""
+
+    def __call__(self, what: str, *, done: int | None = None, total: int | None = None) -> None:
+        """`what` is a short phrase; `done` of `total` are bytes, where they are known."""
+
+
+def silent(what: str, *, done: int | None = None, total: int | None = None) -> None:
+    """A `Progress` that says nothing."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a backend's factory is given.
+
+    detail      what followed the name on the command line: `aws` of `skypilot:aws`; may be empty
+    state_dir   a folder of this backend's own, for what must survive the process; made on demand
+    clock       the time now, with a time zone; tests put a faster one here
+    environ     the caller's environment variables, for credentials
+    """
+
+    state_dir: Path
+    detail: str = ""
+    clock: Callable[[], datetime] = _now
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+Factory = Callable[[Options], "Backend"]
+"""What an entry point in the group `ftlaunch.backends` names."""
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A place where jobs run."""
+
+    name: str
+    """What the user types after `--backend`."""
+
+    def check(self) -> Sequence[Finding]:
+        """Whether this backend can be used: SDK, credentials, reachability.
+
+        Spends nothing, starts nothing, raises nothing: what is wrong is a finding with a hint.
+        """
+
+    def offers(self, need: Need, *, live: bool) -> Sequence[Offer]:
+        """What could be rented for `need`, cheapest first; empty when nothing fits.
+
+        With `live=False` no network is touched, and prices are dated ones that say their source.
+        """
+
+    def launch(
+        self, job: Job, offer: Offer, *, on_lease: Callable[[Lease], None], progress: Progress
+    ) -> Lease:
+        """Start the job, detached.
+
+        A return guarantees: the inputs are laid out with the hashes they were given, the runner
+        holds its lock, and the job goes on if this process dies now.
+        `on_lease` is called the moment an id exists, before anything else can fail.
+        Launching a name that this backend already runs returns the lease it has.
+
+        Raises NotLaunched (nothing runs, nothing bills), Unsure (it may), or Refused for a job that
+        this backend cannot hold (Unsupported). Those, and nothing else.
+        """
+
+    def leases(self) -> Sequence[Lease]:
+        """Everything of ours that may still bill, whoever started it.
+
+        For a backend that bills nothing: every job that is still alive.
+        """
+
+    def observe(self, lease: Lease) -> Observation:
+        """How the job stands, now.
+
+        A verdict once given does not change. `UNKNOWN` when the provider does not answer: never a
+        guess. `LOST` only when the backend is sure that nobody works on the job any more.
+        """
+
+    def signal(self, lease: Lease, what: Signal, *, grace: timedelta) -> None:
+        """Ask the running job for something; returns when the request has been taken in.
+
+        STOP: end within `grace`, keeping what can be kept (a complete checkpoint, if the plan says
+        how); a grace of zero ends it now. CHECKPOINT: write one and go on.
+        Asking a job that has ended is not an error.
+        """
+
+    def tunnel(self, lease: Lease, port: int) -> AbstractContextManager[Address]:
+        """Reach a port the job serves on its own loopback, from this machine only."""
+
+    def release(self, lease: Lease, *, keep: Keep) -> Files | None:
+        """End the lease: whatever still runs is ended, whatever bills stops.
+
+        Returns when the provider confirms it; again and again is fine. With Keep.FILES the run
+        directory stays readable and the Files are returned; with Keep.NOTHING it is gone.
+        Raises MayStillBill when the provider does not confirm.
+        """
+
+    def read(
+        self, files: Files, path: PurePosixPath, *, offset: int, follow: bool
+    ) -> Iterator[bytes]:
+        """The bytes of one file of the run directory, from `offset` on.
+
+        Without `follow`, ends at the file's present end. With it, goes on as the file grows, yields
+        b"" at least once a second while nothing new is there, and never ends by itself.
+        An offset past the end yields nothing. Raises Lost when there is no such file.
+        """
+
+    def fetch(self, files: Files, paths: Sequence[PurePosixPath], into: Path) -> None:
+        """Copy files of the run directory to `into`, keeping their relative paths.
+
+        A file that is already there with the same content is not sent again, one that was begun is
+        continued; each appears under its name only when whole. Raises Lost when a file is missing.
+        """
+
+    def discard(self, files: Files) -> None:
+        """Remove a kept run directory; again and again is fine."""
