@@ -2,7 +2,7 @@
 
 FtlaunchError                      1
 ├── BadInput                       2   the command line asks for what cannot be
-├── Refused                        3   the recipe, its data or this machine: found before anything was spent
+├── Refused                        3   found before anything was spent: recipe, data, this machine
 │   └── Unsupported                3   this backend cannot do that, and says so
 ├── NotLaunched                    1   nothing was started and nothing bills
 │   ├── CredentialsMissing         4   the account's key is absent or not accepted
@@ -10,7 +10,7 @@ FtlaunchError                      1
 │   └── Unreachable                1   the provider does not answer (transient)
 ├── Failed                         1   the job itself failed
 ├── Lost                           6   the job's machine or supervisor is gone, with no verdict
-├── Capped                         7   a limit of time or money ended it, or would not have been kept
+├── Capped                         7   a limit of time or money ended it, or cannot be kept
 └── MayStillBill                   8   something may still cost money; the hint says how to end it
     └── Unsure                     8   a launch whose outcome is unknown; carries what to look for
 
