@@ -1,0 +1,130 @@
+"""Write down every key that the pinned axolotl reads, for the check of misspelled keys.
+
+axolotl drops a key it does not know without a word, and the launcher never imports axolotl: so the
+list is made here, once per axolotl version, and committed.
+
+    PYTHON-WITH-AXOLOTL scripts/list_axolotl_keys.py launcher/preflight/axolotl_keys.json
+
+The file holds
+    axolotl     the version the list was made from
+    keys        key -> null, or the keys of the mapping (or of the list's mappings) below it
+    plugins     package under axolotl.integrations -> the keys its plugin adds, in the same form
+    templates   the names `chat_template` may have
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import os
+import sys
+import types
+import typing
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("AXOLOTL_DO_NOT_TRACK", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+Keys = dict[str, Any]
+_UNTIED = (typing.Union, types.UnionType, typing.Annotated, list, tuple)
+
+
+def models_in(annotation: Any) -> tuple[list[Any], bool]:
+    """The pydantic models that a value of this type can be, and whether a free mapping can be too."""
+    from pydantic import BaseModel
+
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return [annotation], annotation.model_config.get("extra") == "allow"
+    if annotation is Any or typing.get_origin(annotation) is dict or annotation is dict:
+        return [], True
+    found: list[Any] = []
+    free = False
+    if typing.get_origin(annotation) in _UNTIED:
+        for part in typing.get_args(annotation):
+            more, loose = models_in(part)
+            found += more
+            free = free or loose
+    return found, free
+
+
+def names_of(name: str, field: Any) -> list[str]:
+    """Every name under which pydantic takes the field."""
+    names = {name}
+    if field.alias:
+        names.add(field.alias)
+    alias = field.validation_alias
+    names.update(choice for choice in getattr(alias, "choices", [alias]) if isinstance(choice, str))
+    return sorted(names)
+
+
+def keys_of(model: Any, above: tuple[Any, ...] = ()) -> Keys:
+    """The keys of a model, with the keys of what lies below."""
+    keys: Keys = {}
+    for name, field in model.model_fields.items():
+        models, free = models_in(field.annotation)
+        below: Keys | None = None
+        if models and not free:
+            below = {}
+            for part in models:
+                if part not in above:
+                    below.update(keys_of(part, (*above, part)))
+        for each in names_of(name, field):
+            keys[each] = below or None
+    return keys
+
+
+def plugin_models(package: Path) -> list[str]:
+    """What the plugins of an integration return from `get_input_args`, read without importing it."""
+    found = []
+    for source in sorted(package.glob("*.py")):
+        for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name == "get_input_args":
+                found += [
+                    part.value.value
+                    for part in ast.walk(node)
+                    if isinstance(part, ast.Return)
+                    and isinstance(part.value, ast.Constant)
+                    and isinstance(part.value.value, str)
+                ]
+    return found
+
+
+def plugin_keys(integrations: Path) -> dict[str, Keys]:
+    """The keys that each integration's plugin adds."""
+    plugins: dict[str, Keys] = {}
+    for package in sorted(path for path in integrations.iterdir() if (path / "args.py").is_file()):
+        name = f"axolotl.integrations.{package.name}"
+        if name not in sys.modules:
+            # The package itself may need what is not installed; its arguments never do.
+            sys.modules[name] = types.ModuleType(name)
+            sys.modules[name].__path__ = [str(package)]
+        module = importlib.import_module(f"{name}.args")
+        keys: Keys = {}
+        for dotted in plugin_models(package):
+            keys.update(keys_of(getattr(module, dotted.rsplit(".", 1)[-1])))
+        if keys:
+            plugins[package.name] = keys
+    return plugins
+
+
+def main(out: Path) -> None:
+    """Write the list to `out`."""
+    import axolotl.integrations
+    from axolotl.utils.schemas.config import AxolotlInputConfig
+    from axolotl.utils.schemas.enums import ChatTemplate
+
+    document = {
+        "axolotl": version("axolotl"),
+        "keys": keys_of(AxolotlInputConfig),
+        "plugins": plugin_keys(Path(next(iter(axolotl.integrations.__path__)))),
+        "templates": sorted(template.value for template in ChatTemplate),
+    }
+    out.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
