@@ -1,0 +1,39 @@
+"""The managed axolotl environment: which one a recipe needs, made once, checked, re-made if broken.
+
+axolotl pins hundreds of packages and cannot share an environment with the launcher, which therefore
+never imports it. What is installed is a complete lock (`configs/env/`); this package installs it
+with uv under the user's cache directory and hands out the folder.
+"""
+
+from launcher.environment.cache import cache_dir
+from launcher.environment.gpu import Gpu, detect
+from launcher.environment.make import (
+    Installed,
+    ensure,
+    healthy,
+    inspect,
+    prefix_of,
+    probe,
+    python_of,
+    remove,
+    verify,
+)
+from launcher.environment.spec import Spec, choose, required_extras
+
+__all__ = [
+    "Gpu",
+    "Installed",
+    "Spec",
+    "cache_dir",
+    "choose",
+    "detect",
+    "ensure",
+    "healthy",
+    "inspect",
+    "prefix_of",
+    "probe",
+    "python_of",
+    "remove",
+    "required_extras",
+    "verify",
+]
