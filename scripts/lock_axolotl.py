@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from launcher.environment import pipconf, uvtool  # noqa: E402
+from launcher.environment import lockfile, pipconf, uvtool  # noqa: E402
 from launcher.environment.install import PUBLIC_TORCH_INDEX, TORCH_INDEX  # noqa: E402
 
 GROUP = "axolotl"
@@ -142,7 +142,7 @@ def main(arguments: list[str]) -> int:
         old = lock.read_text("utf-8") if lock.is_file() else ""
         text = compile_lock(variant, chosen.pyproject, old, upgrade=chosen.upgrade)
         lock.write_text(text, encoding="utf-8")
-        print(f"{variant.name}: {text.count('==')} pins")
+        print(f"{variant.name}: {len(lockfile.parse(text).pins)} pins")
     return 1 if stale else 0
 
 

@@ -15,7 +15,7 @@ _PIN = re.compile(
 
 @dataclass(frozen=True)
 class Pin:
-    """One package of a lock: `lines` is how it stands there, without comments."""
+    """One package of a lock."""
 
     name: str
     version: str
@@ -24,8 +24,11 @@ class Pin:
 
     @property
     def text(self) -> str:
-        """The pin as lines of a requirements file."""
-        head = f"{self.name}=={self.version}" + (f" ; {self.marker}" if self.marker else "")
+        """The pin as lines of a requirements file, for exactly this version.
+
+        `===`, since `==2.13.0` also allows `2.13.0+cpu`: a wheel folder that has it would win.
+        """
+        head = f"{self.name}==={self.version}" + (f" ; {self.marker}" if self.marker else "")
         return " \\\n".join([head, *(f"    --hash={value}" for value in self.hashes)]) + "\n"
 
 
