@@ -135,5 +135,12 @@ class Backend(Protocol):
         continued; each appears under its name only when whole. Raises Lost when a file is missing.
         """
 
+    def listing(self, files: Files) -> Mapping[PurePosixPath, int]:
+        """Every regular file the job itself made or was given, with its size in bytes.
+
+        Inputs attached from other jobs and caches are not listed. This is how the results of a job
+        that was killed before it could write a manifest are found. Raises Lost when all is gone.
+        """
+
     def discard(self, files: Files) -> None:
         """Remove a kept run directory; again and again is fine."""

@@ -1,0 +1,188 @@
+"""Asking a run's model: each question is a job of its own, on the files the training left.
+
+The training's machine is long gone. What the question needs is attached, not sent again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets as random_source
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+
+from backends.errors import BadInput, Failed, FtlaunchError, Lost
+from backends.job import LocalFile
+from backends.lease import Lease, Phase, Signal
+from backends.protocol import Backend
+from launcher import answers, launch, places
+from launcher.commands import TOKEN_VARIABLE, Decoding
+from launcher.run import build, conductor, further, pull
+from launcher.run.follow import Follower
+from launcher.run.logs import LogReader
+from launcher.run.spec import JobSpec, RunSpec
+from launcher.run.staging import stage
+from launcher.store import JobRecord, RunRecord, Store
+
+Say = Callable[[str], None] | None
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A run's model, and how it is asked.
+
+    base  the base model as it was before the training
+    """
+
+    store: Store
+    run: RunRecord
+    backend: Backend
+    base: bool = False
+
+    def one(self, text: str, *, say: Say) -> str:
+        """Axolotl's own answer to one prompt. Raises Failed with the last lines of its log."""
+        if not text.strip():
+            raise BadInput("the prompt is empty")
+        staged = self._stage(PurePosixPath("prompt.txt"), text.encode())
+        spec = build.prompt(self._spec, self._trained.id, staged, base=self.base)
+        job = self._finished(spec, say)
+        return answers.extract_answer("\n".join(self.log(job)))
+
+    def many(self, prompts: Path, output: Path, *, decoding: Decoding, say: Say) -> int:
+        """Answer each row of `prompts` into `output`, in order; returns the number of rows."""
+        try:
+            content = prompts.read_bytes()
+        except OSError as error:
+            raise BadInput(f"{prompts} cannot be read: {error.strerror}") from error
+        if not content.strip():
+            raise BadInput(f"{prompts} is empty", hint='write rows like {"prompt": "…"}')
+        pull.check_writable(output.absolute().parent)
+        rows = self._stage(PurePosixPath("prompts.jsonl"), content)
+        spec = build.prompts(self._spec, self._trained.id, rows, base=self.base, decoding=decoding)
+        job = self._finished(spec, say)
+        if job.files is None:
+            raise Lost("the answers are gone")
+        found = b"".join(self.backend.read(job.files, build.ANSWERS, offset=0, follow=False))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial = output.with_name(output.name + ".partial")
+        partial.write_bytes(found)
+        partial.replace(output)
+        return found.count(b"\n")
+
+    @contextmanager
+    def chat(self, *, idle_seconds: int, say: Say) -> Iterator[tuple[Lease, int, str]]:
+        """A chat that is up: its lease, its port and the token that opens it. Ended at the end."""
+        token = random_source.token_urlsafe(24)
+        os.environ[TOKEN_VARIABLE] = token
+        port = free_port()
+        spec = build.chat(
+            self._spec, self._trained.id, port=port, idle_seconds=idle_seconds, base=self.base
+        )
+        with self._served(spec, say) as lease:
+            yield lease, port, token
+
+    @contextmanager
+    def page(self, *, idle_seconds: int, say: Say) -> Iterator[tuple[Lease, int]]:
+        """A web page that is being served: its lease and its port. Ended at the end."""
+        port = free_port()
+        spec = build.gradio(
+            self._spec, self._trained.id, port=port, idle_seconds=idle_seconds, base=self.base
+        )
+        with self._served(spec, say) as lease:
+            yield lease, port
+
+    def log(self, job: JobRecord) -> Iterator[str]:
+        """The job's log lines."""
+        if job.files is not None:
+            state = pull.state(self.backend, job.files)
+            for line in LogReader(self.backend, job.files).lines(state):
+                yield line.text
+
+    def alive(self, lease: Lease) -> bool:
+        """Whether the served program still runs."""
+        return not self.backend.observe(lease).phase.ended
+
+    # ── the parts ─────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _spec(self) -> RunSpec:
+        return further.settled(self.store, self.run)
+
+    @property
+    def _trained(self) -> JobRecord:
+        return further.trained(self.store, self.run)
+
+    def _stage(self, at: PurePosixPath, content: bytes) -> LocalFile:
+        return stage(places.run_dir(self.run.id) / "staged", at, content)
+
+    def _start(self, spec: JobSpec) -> int:
+        further.require_idle(self.store, self.run)
+        launch.require_secrets(spec.secrets)
+        added = launch.add_job(self.store, self.run, spec, further.offer_of(self._trained))
+        conductor.start(self.run.id)
+        return added
+
+    def _finished(self, spec: JobSpec, say: Say) -> JobRecord:
+        after = further.last_event(self.store, self.run)
+        job_id = self._start(spec)
+        error: FtlaunchError | None = None
+        for said in Follower(self.store, self.run, self.backend, after=after, logs=False):
+            if said.event is None:
+                continue
+            if said.event.kind == "error":
+                hint = str(said.event.data.get("hint", ""))
+                error = Failed(said.event.text, hint=hint)
+            elif say is not None and said.event.kind in {"launching", "progress"}:
+                say(said.event.text)
+        job = self.store.job(job_id)
+        if error is not None:
+            raise error
+        if job.phase is not Phase.SUCCEEDED:
+            last = list(self.log(job))[-15:]
+            raise Failed(
+                f"the model gave no answer: the job {job.phase} ({job.reason or job.exit_code})",
+                hint="\n".join([*last, f"all of it: ftlaunch logs {self.run.name}"]),
+            )
+        return job
+
+    @contextmanager
+    def _served(self, spec: JobSpec, say: Say) -> Iterator[Lease]:
+        job_id = self._start(spec)
+        try:
+            lease = self._up(job_id, say)
+            yield lease
+        finally:
+            self._end(job_id)
+
+    def _up(self, job_id: int, say: Say) -> Lease:
+        if say is not None:
+            say("the model is being loaded")
+        while True:
+            job = self.store.job(job_id)
+            if job.closed_at is not None or job.ended_at is not None:
+                raise Failed(
+                    f"the job {job.phase}: {job.reason}",
+                    hint="\n".join(list(self.log(job))[-15:]),
+                )
+            if job.lease is not None and job.launched_at is not None:
+                return job.lease
+            time.sleep(0.1)
+
+    def _end(self, job_id: int) -> None:
+        job = self.store.job(job_id)
+        if job.ended_at is None and job.lease is not None:
+            self.backend.signal(job.lease, Signal.STOP, grace=timedelta(seconds=5))
+        end = time.monotonic() + 60
+        while self.store.job(job_id).closed_at is None and time.monotonic() < end:
+            time.sleep(0.1)
+
+
+def free_port() -> int:
+    """A port of this machine's loopback that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,92 @@
+"""`ftlaunch inference`: ask a run's model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from launcher.cli import options
+
+
+@click.command()
+@options.run_argument
+@click.option("-p", "--prompt", help="One prompt; `-` reads it from standard input.")
+@click.option("--prompts", type=click.Path(path_type=Path), help='JSONL, {"prompt": …} a row.')
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The answers to --prompts.")
+@click.option("--chat", is_flag=True, help="Talk to it in this terminal.")
+@click.option("--gradio", is_flag=True, help="A web page on this machine; no public link.")
+@click.option("--base", is_flag=True, help="Ask the base model, as it was before training.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=1024, show_default=True)
+@click.option(
+    "--repetition-penalty",
+    type=click.FloatRange(min=0.01),
+    default=1.1,
+    show_default=True,
+    help="For --prompts; the default is axolotl's.",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="For --prompts; 0 takes the likeliest word each time.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--idle",
+    type=options.Duration(),
+    default="15m",
+    show_default=True,
+    help="--chat and --gradio end when nobody has used them for this long.",
+)
+@options.as_json
+def inference(
+    run: str | None,
+    prompt: str | None,
+    prompts: Path | None,
+    output: Path | None,
+    chat: bool,
+    gradio: bool,
+    base: bool,
+    max_new_tokens: int,
+    repetition_penalty: float,
+    temperature: float,
+    batch_size: int,
+    idle: object,
+    as_json: bool,
+) -> int:
+    """Ask RUN's model (default: the last run's)."""
+    from datetime import timedelta
+
+    from launcher import asking, commands, places
+    from launcher.cli import session
+    from launcher.cli.runs import backend_of, find
+    from launcher.store import open_store
+
+    if [prompt is not None, prompts is not None, chat, gradio].count(True) != 1:
+        raise click.UsageError("give one of -p TEXT, --prompts FILE, --chat and --gradio")
+    if (prompts is None) != (output is None):
+        raise click.UsageError("--prompts FILE and -o FILE go together")
+    store = open_store(places.state_dir())
+    found = find(store, run)
+    asker = asking.Asker(store, found, backend_of(found), base=base)
+    progress = None if as_json else lambda text: click.echo(f"  {text}", err=True)
+    if prompt is not None:
+        text = sys.stdin.read() if prompt == "-" else prompt
+        return session.print_answer(asker, text, progress=progress, as_json=as_json)
+    if prompts is not None and output is not None:
+        decoding = commands.Decoding(
+            max_new_tokens=max_new_tokens,
+            repetition_penalty=repetition_penalty,
+            temperature=temperature,
+            batch_size=batch_size,
+        )
+        return session.write_answers(
+            asker, prompts, output, decoding=decoding, progress=progress, as_json=as_json
+        )
+    seconds = int(idle.total_seconds()) if isinstance(idle, timedelta) else 900
+    if chat:
+        return session.chat(asker, idle_seconds=seconds, progress=progress)
+    return session.page(asker, idle_seconds=seconds, progress=progress)

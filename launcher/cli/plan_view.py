@@ -1,0 +1,166 @@
+"""Printing a plan: what will be done, where, with which files, and what was changed and why."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import click
+import yaml
+
+from backends.plan import RunPath
+from launcher import environment
+from launcher.launch import Prepared, planned_jobs
+from launcher.run.pull import human_bytes
+from launcher.run.spec import JobSpec
+
+
+def show(prepared: Prepared, *, as_json: bool) -> None:
+    """The whole plan: what `--dry-run` prints."""
+    if as_json:
+        click.echo(json.dumps(document(prepared), indent=2))
+        return
+    _heading(prepared)
+    for job in planned_jobs(prepared):
+        click.echo(f"\njob {job.kind}")
+        for attach in job.attach:
+            click.echo(f"  sees the training's files at {attach.at}/")
+        for step in job.plan.steps:
+            click.echo(f"  in {step.cwd}/: {command_text(step.argv)}")
+        for name, value in sorted(job.env.items()):
+            click.echo(f"  with {name}={value}")
+    _files(prepared)
+    _changes(prepared)
+    _environment(prepared)
+    names = prepared.run.secrets
+    click.echo(f"\nsecrets needed: {', '.join(names) if names else 'none'}")
+    click.echo(f"results go to:  {prepared.output}")
+    click.echo("\ndry run: nothing was started")
+
+
+def show_brief(prepared: Prepared, *, quiet: bool) -> None:
+    """What a launch says before it begins."""
+    for problem in prepared.problems:
+        click.echo(f"warning: {problem.where}: {problem.message}", err=True)
+    if quiet:
+        return
+    _heading(prepared)
+    _changes(prepared)
+
+
+def _heading(prepared: Prepared) -> None:
+    offer = prepared.offer
+    hardware = f"{offer.gpu} x {offer.count}" if offer.gpu else "CPU only"
+    price = "no charge" if offer.price.amount == 0 else f"{offer.price} an hour ({offer.source})"
+    click.echo(f"run {prepared.name}: {prepared.recipe.origin}")
+    click.echo(f"  on {prepared.backend_spec}: {hardware}, {price}")
+    if prepared.run.max_duration is not None:
+        click.echo(f"  ends by itself after {prepared.run.max_duration}")
+
+
+def _files(prepared: Prepared) -> None:
+    bundle = prepared.bundle
+    total = sum(file.size_bytes for file in bundle.files)
+    click.echo(f"\nfiles that travel ({human_bytes(total)}):")
+    for file in bundle.files:
+        click.echo(f"  {file.sha256[:12]}  {file.size_bytes:>10}  {file.at}")
+    for cache in bundle.caches:
+        size = human_bytes(cache.tree.size_bytes)
+        click.echo(f"  {cache.key[:12]}  {size:>10}  {cache.at}/  (shared, sent once)")
+    if prepared.model is not None:
+        place = prepared.run.config["base_model"]
+        click.echo(f"  base model {place} from {prepared.model}")
+    for ref in bundle.hub_refs:
+        if prepared.model is None or ref.key != "base_model":
+            click.echo(f"  {ref.key}: {ref.id} is fetched from the hub there")
+
+
+def _changes(prepared: Prepared) -> None:
+    if not prepared.changes:
+        return
+    click.echo("\nset for this run (your file is not changed):")
+    for change in prepared.changes:
+        value = json.dumps(change.after, ensure_ascii=False, default=str)
+        click.echo(f"  {change.key}: {value}  ({change.why})")
+
+
+def _environment(prepared: Prepared) -> None:
+    spec = prepared.environment
+    made = "made already" if environment.healthy(environment.prefix_of(spec)) else "made first"
+    click.echo(f"\nenvironment: {spec.lock.name} ({made}: {environment.prefix_of(spec)})")
+    for note in spec.notes:
+        click.echo(f"  {note}")
+
+
+def document(prepared: Prepared) -> dict[str, Any]:
+    """The plan as data, for `--json`."""
+    offer = prepared.offer
+    return {
+        "run": prepared.name,
+        "recipe": prepared.recipe.origin,
+        "backend": prepared.backend_spec,
+        "offer": {
+            "gpu": offer.gpu,
+            "count": offer.count,
+            "price_per_hour": str(offer.price.amount),
+            "currency": offer.price.currency,
+            "source": offer.source,
+        },
+        "max_duration_s": prepared.run.max_duration.total_seconds()
+        if prepared.run.max_duration
+        else None,
+        "jobs": [_job(job) for job in planned_jobs(prepared)],
+        "files": [
+            {"path": str(file.at), "size": file.size_bytes, "sha256": file.sha256}
+            for file in prepared.bundle.files
+        ],
+        "caches": [
+            {"path": str(cache.at), "key": cache.key, "size": cache.tree.size_bytes}
+            for cache in prepared.bundle.caches
+        ],
+        "config": json.loads(json.dumps(prepared.run.config, default=str)),
+        "changes": [
+            {"key": c.key, "before": _plain(c.before), "after": _plain(c.after), "why": c.why}
+            for c in prepared.changes
+        ],
+        "environment": {
+            "lock": prepared.environment.lock.name,
+            "variables": dict(planned_jobs(prepared)[0].env),
+        },
+        "secrets": list(prepared.run.secrets),
+        "warnings": [f"{p.where}: {p.message}" for p in prepared.problems],
+        "output": str(prepared.output),
+    }
+
+
+def _plain(value: Any) -> Any:
+    return yaml.safe_load(yaml.safe_dump(value)) if value is not None else None
+
+
+def _job(job: JobSpec) -> dict[str, Any]:
+    return {
+        "kind": job.kind,
+        "attach": [str(attach.at) for attach in job.attach],
+        "steps": [
+            {"name": step.name, "cwd": step.cwd, "argv": arguments(step.argv)}
+            for step in job.plan.steps
+        ],
+    }
+
+
+def arguments(argv: tuple[str | RunPath, ...]) -> list[str]:
+    """The argv with `$RUN` for the run directory, which is known only where it runs."""
+    return [
+        f"{item.prefix}$RUN/{item.path}" if isinstance(item, RunPath) else item for item in argv
+    ]
+
+
+def command_text(argv: tuple[str | RunPath, ...]) -> str:
+    """The command as one would type it."""
+    return " ".join(
+        item
+        if item.startswith(("$RUN", "--")) and "'" not in item and " " not in item
+        else shlex.quote(item)
+        for item in arguments(argv)
+    )

@@ -1,0 +1,368 @@
+"""Commands on runs: ps, logs, inspect, wait, stop, pull, rm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backends.errors import BadInput, FtlaunchError
+from backends.lease import Phase
+from backends.registry import load
+from launcher import places
+from launcher.cli import options
+from launcher.store import JobRecord, RunRecord, Store, open_store
+
+if TYPE_CHECKING:
+    from backends.protocol import Backend
+
+PAGE = 50
+
+
+def find(store: Store, name: str | None) -> RunRecord:
+    """The run of this name, or the last one."""
+    return store.run(name) if name else store.last_run()
+
+
+def backend_of(run: RunRecord) -> Backend:
+    """The backend that the run is on."""
+    return load(run.backend, state_dir=places.backends_dir())
+
+
+@click.command()
+@click.option("-a", "--all", "everything", is_flag=True, help="Also runs that have ended.")
+@click.option("--page", default=1, type=click.IntRange(min=1), help=f"{PAGE} runs a page.")
+@options.as_json
+def ps(everything: bool, page: int, as_json: bool) -> None:
+    """List runs that are alive, the youngest first."""
+    store = open_store(places.state_dir())
+    offset = (page - 1) * PAGE
+    runs = store.runs(alive=not everything, limit=PAGE if everything else -1, offset=offset)
+    if as_json:
+        click.echo(json.dumps([_row(store, run) for run in runs], indent=2))
+        return
+    if not runs:
+        total = store.count_runs()
+        click.echo("no run is alive" + (f"; {total} ended (ftlaunch ps -a)" if total else ""))
+        return
+    rows = [("NAME", "STATE", "JOB", "BACKEND", "AGE", "RECIPE")]
+    for run in runs:
+        row = _row(store, run)
+        rows.append(
+            (run.name, row["phase"], row["job"], run.backend, age(run.created_at), run.recipe)
+        )
+    table(rows)
+    if everything:
+        pages = -(-store.count_runs() // PAGE)
+        if pages > 1:
+            click.echo(f"page {page} of {pages}" + (" (--page N)" if page < pages else ""))
+
+
+def _row(store: Store, run: RunRecord) -> dict[str, Any]:
+    """A run in a line: its open job as it stands now, if it has one."""
+    row = {
+        "name": run.name,
+        "id": run.id,
+        "phase": run.phase.value,
+        "job": "",
+        "backend": run.backend,
+        "created_at": run.created_at.isoformat(),
+        "ended_at": run.ended_at.isoformat() if run.ended_at else None,
+        "recipe": run.recipe,
+        "output": str(run.output_dir),
+    }
+    job = next((job for job in store.jobs(run.id) if job.closed_at is None), None)
+    if job is not None:
+        row["job"] = job.kind
+        row["phase"] = now_phase(run, job).value
+    return row
+
+
+def now_phase(run: RunRecord, job: JobRecord) -> Phase:
+    """How an open job stands, asked of its backend; the store alone would repeat old news."""
+    if job.ended_at is not None or job.lease is None:
+        return job.phase
+    try:
+        return backend_of(run).observe(job.lease).phase
+    except FtlaunchError:
+        return Phase.UNKNOWN
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows in columns; odd characters in names cannot break the table."""
+    shown = [tuple(printable(cell) for cell in row) for row in rows]
+    widths = [max(len(row[i]) for row in shown) for i in range(len(shown[0]))]
+    for row in shown:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def printable(text: str) -> str:
+    """The text on one line, without control characters."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def age(when: datetime) -> str:
+    """`3m`, `2h`, `5d`."""
+    seconds = (datetime.now(UTC) - when).total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)}{unit}"
+    return f"{int(seconds)}s"
+
+
+@click.command()
+@options.run_argument
+@click.option("-f", "--follow", "follow_", is_flag=True, help="Go on until the run ends.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last N lines.")
+@click.option("--step", help="Only this step's log: preprocess, train, merge, inference.")
+@options.as_json
+def logs(run: str | None, follow_: bool, lines: int | None, step: str | None, as_json: bool) -> int:
+    """Show RUN's log (default: the last run's), from wherever it is."""
+    from launcher.run import pull
+    from launcher.run.logs import LogReader
+
+    store = open_store(places.state_dir())
+    found = find(store, run)
+    backend = backend_of(found)
+    kept: list[tuple[str, str, str]] = []
+    seen = 0
+    for job in store.jobs(found.id):
+        if job.files is None:
+            continue
+        reader = LogReader(backend, job.files, step=step)
+        for line in reader.lines(pull.state(backend, job.files)):
+            seen += 1
+            if lines is None:
+                _print_line(line.step, line.time, line.text, as_json=as_json)
+            else:
+                kept.append((line.step, line.time, line.text))
+                del kept[: -lines or None]
+    for one in kept:
+        _print_line(*one, as_json=as_json)
+    if not follow_:
+        if not seen:
+            click.echo(f"{found.name} has no log yet", err=True)
+        return 0
+    return _follow_logs(store, found, step=step, skip=seen, as_json=as_json)
+
+
+def _print_line(step: str, time: str, text: str, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"step": step, "time": time, "text": text}))
+    else:
+        click.echo(f"{step} | {text}")
+
+
+def _follow_logs(
+    store: Store, run: RunRecord, *, step: str | None, skip: int, as_json: bool
+) -> int:
+    from launcher.cli.following import ways_back
+    from launcher.run.follow import Follower, verdict
+
+    count = 0
+    try:
+        for said in Follower(store, run, backend_of(run), whole=True):
+            if said.line is not None and (step is None or said.line.step == step):
+                count += 1
+                if count > skip:
+                    _print_line(said.line.step, said.line.time, said.line.text, as_json=as_json)
+    except KeyboardInterrupt:
+        click.echo(f"\n{run.name} goes on without you.", err=True)
+        ways_back(run)
+        return 130
+    return verdict(store, run)
+
+
+@click.command()
+@options.run_argument
+@options.as_json
+def inspect(run: str | None, as_json: bool) -> None:
+    """Show everything known about RUN (default: the last)."""
+    store = open_store(places.state_dir())
+    found = find(store, run)
+    facts = describe(store, found)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for key in ("name", "id", "phase", "recipe", "backend", "created_at", "ended_at", "output"):
+        click.echo(f"{key + ':':<12} {printable(str(facts[key]))}")
+    for job in facts["jobs"]:
+        click.echo(f"\njob {job['kind']} ({job['name']})")
+        for key in ("phase", "reason", "exit_code", "launched_at", "ended_at", "cost", "files"):
+            if job[key] not in {None, ""}:
+                click.echo(f"  {key + ':':<12} {printable(str(job[key]))}")
+        for step in job["steps"]:
+            click.echo(f"  {step['name'] + ':':<12} {step['command']}")
+
+
+def describe(store: Store, run: RunRecord) -> dict[str, Any]:
+    """A run and its jobs as data."""
+    from launcher.cli.plan_view import command_text
+    from launcher.run.spec import job_from_json
+
+    facts = _row(store, run)
+    facts["jobs"] = [
+        {
+            "kind": job.kind,
+            "name": job.name,
+            "phase": (now_phase(run, job) if job.closed_at is None else job.phase).value,
+            "reason": job.reason,
+            "exit_code": job.exit_code,
+            "launched_at": _iso(job.launched_at),
+            "ended_at": _iso(job.ended_at),
+            "pulled_at": _iso(job.pulled_at),
+            "closed_at": _iso(job.closed_at),
+            "cost": None if job.cost is None else str(job.cost),
+            "files": None if job.files is None else job.files.id,
+            "steps": [
+                {"name": step.name, "command": command_text(step.argv)}
+                for step in job_from_json(job.spec).plan.steps
+            ],
+        }
+        for job in store.jobs(run.id)
+    ]
+    return facts
+
+
+def _iso(when: datetime | None) -> str | None:
+    return None if when is None else when.isoformat()
+
+
+@click.command()
+@options.run_argument
+@click.option("--timeout", type=options.Duration(), help="Give up waiting after this long.")
+@options.as_json
+def wait(run: str | None, timeout: timedelta | None, as_json: bool) -> int:
+    """Wait for RUN's end (default: the last) and exit with its verdict."""
+    import time
+
+    from launcher.run import conductor
+    from launcher.run.follow import verdict
+
+    store = open_store(places.state_dir())
+    found = find(store, run)
+    end = None if timeout is None else time.monotonic() + timeout.total_seconds()
+    rounds = 0
+    while any(job.closed_at is None for job in store.jobs(found.id)):
+        if _stuck(store, found):
+            break
+        if rounds % 20 == 0:
+            conductor.start(found.id)
+        rounds += 1
+        if end is not None and time.monotonic() > end:
+            raise BadInput(
+                f"{found.name} has not ended yet",
+                hint=f"it goes on; stop it with: ftlaunch stop {found.name}",
+            )
+        time.sleep(0.3)
+    facts = describe(store, store.run(found.id))
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        click.echo(f"{found.name}: {facts['phase']}")
+    return verdict(store, found)
+
+
+def _stuck(store: Store, run: RunRecord) -> bool:
+    """A launch whose outcome is unknown is not waited for: it needs a person."""
+    return any(
+        job.closed_at is None and job.phase is Phase.UNKNOWN and job.launched_at is None
+        for job in store.jobs(run.id)
+    )
+
+
+@click.command()
+@options.run_argument
+@click.option("--now", "at_once", is_flag=True, help="Kill it; nothing is saved.")
+@click.option(
+    "--grace",
+    type=options.Duration(),
+    default="15m",
+    show_default=True,
+    help="How long a checkpoint may take.",
+)
+@options.as_json
+def stop(run: str | None, at_once: bool, grace: timedelta, as_json: bool) -> int:
+    """Stop RUN (default: the last): ask for a checkpoint, wait for it, end it, pull it."""
+    from launcher.run.stop import stop as stop_run
+
+    store = open_store(places.state_dir())
+    found = find(store, run)
+    report = stop_run(store, found, backend_of(found), grace=timedelta() if at_once else grace)
+    if as_json:
+        click.echo(json.dumps(describe(store, store.run(found.id)), indent=2))
+    else:
+        click.echo(report)
+    return 0
+
+
+@click.command()
+@options.run_argument
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to put it.")
+@click.option("--all", "everything", is_flag=True, help="Checkpoints too.")
+@options.as_json
+def pull(run: str | None, output: Path | None, everything: bool, as_json: bool) -> None:
+    """Bring RUN's results here (default: the last), checked against the manifest."""
+    from launcher.run import pull as pulling
+    from launcher.run.spec import job_from_json
+
+    store = open_store(places.state_dir())
+    found = find(store, run)
+    backend = backend_of(found)
+    into = (output or found.output_dir).absolute()
+    pulling.check_writable(into)
+    results = []
+    for job in store.jobs(found.id):
+        if job.files is None or job.kind == "inference":
+            continue
+        patterns = ("output/**",) if everything else job_from_json(job.spec).pull
+        pulled = pulling.pull(backend, job, into, patterns=patterns)
+        if job.ended_at is not None:
+            store.mark_pulled(job.id)
+        results.append({"job": job.kind, "files": len(pulled.files), "verified": pulled.verified})
+        if not as_json:
+            click.echo(f"{job.kind}: {pulled.sentence()}")
+    if not results:
+        raise BadInput(f"{found.name} has no files to pull")
+    if as_json:
+        click.echo(json.dumps({"into": str(into), "jobs": results}, indent=2))
+
+
+@click.command()
+@click.argument("run", shell_complete=options.complete_run)
+@options.yes
+@options.as_json
+def rm(run: str, yes: bool, as_json: bool) -> None:
+    """Forget RUN and remove what is kept for it; results already pulled stay."""
+    import shutil
+
+    store = open_store(places.state_dir())
+    found = store.run(run)
+    jobs = store.jobs(found.id)
+    alive = [job for job in jobs if job.closed_at is None]
+    if alive:
+        raise BadInput(
+            f"{found.name} is alive", hint=f"end it first with: ftlaunch stop {found.name}"
+        )
+    unpulled = [job.kind for job in jobs if job.files is not None and job.pulled_at is None]
+    if unpulled and not yes:
+        click.confirm(
+            f"the results of {', '.join(unpulled)} were not pulled and will be gone; go on?",
+            abort=True,
+            err=True,
+        )
+    backend = backend_of(found)
+    for job in jobs:
+        if job.files is not None:
+            backend.discard(job.files)
+    shutil.rmtree(places.run_dir(found.id), ignore_errors=True)
+    store.remove_run(found.id)
+    if as_json:
+        click.echo(json.dumps({"removed": found.name}))
+    else:
+        click.echo(f"{found.name} is removed; what was pulled stays in {found.output_dir}")

@@ -1,0 +1,94 @@
+"""What `ftlaunch inference` shows: an answer, a file of answers, a chat, a page."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from backends.errors import Failed
+from backends.lease import Address
+from launcher.asking import Asker
+from launcher.commands import Decoding
+
+Say = Callable[[str], None] | None
+
+
+def print_answer(asker: Asker, text: str, *, progress: Say, as_json: bool) -> int:
+    """Print the model's answer to one prompt."""
+    answer = asker.one(text, say=progress)
+    if as_json:
+        click.echo(json.dumps({"prompt": text, "answer": answer}, ensure_ascii=False))
+    else:
+        click.echo(answer)
+    return 0
+
+
+def write_answers(
+    asker: Asker, prompts: Path, output: Path, *, decoding: Decoding, progress: Say, as_json: bool
+) -> int:
+    """Answer a file of prompts into another."""
+    count = asker.many(prompts, output, decoding=decoding, say=progress)
+    if as_json:
+        click.echo(json.dumps({"answers": count, "output": str(output)}))
+    else:
+        click.echo(f"{count} answers in {output}")
+    return 0
+
+
+def chat(asker: Asker, *, idle_seconds: int, progress: Say) -> int:
+    """Talk to the model in this terminal; the job ends with the talk."""
+    from launcher import terminal
+
+    with asker.chat(idle_seconds=idle_seconds, say=progress) as (lease, port, token):
+        click.echo("  Ctrl-] leaves", err=True)
+        with asker.backend.tunnel(lease, port) as address:
+            _until(lambda: _listens(address), lambda: asker.alive(lease), "the chat")
+            return terminal.attach(address, token)
+
+
+def page(asker: Asker, *, idle_seconds: int, progress: Say) -> int:
+    """Serve the web page until Ctrl-C, or until nobody uses it."""
+    with asker.page(idle_seconds=idle_seconds, say=progress) as (lease, port):
+        with asker.backend.tunnel(lease, port) as address:
+            _until(lambda: _answers(address), lambda: asker.alive(lease), "the page")
+            click.echo(f"open http://{address.host}:{address.port}/ (Ctrl-C ends it)")
+            try:
+                while asker.alive(lease):
+                    time.sleep(1)
+            except KeyboardInterrupt:
+                click.echo("", err=True)
+                return 0
+        click.echo("nobody used it for a while: it is ended", err=True)
+    return 0
+
+
+def _until(ready: Callable[[], bool], alive: Callable[[], bool], what: str) -> None:
+    while not ready():
+        if not alive():
+            raise Failed(f"{what} ended before it was ready", hint="see: ftlaunch logs")
+        time.sleep(0.3)
+
+
+def _listens(address: Address) -> bool:
+    import socket
+
+    try:
+        with socket.create_connection((address.host, address.port), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def _answers(address: Address) -> bool:
+    try:
+        url = f"http://{address.host}:{address.port}/"
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

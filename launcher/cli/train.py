@@ -1,0 +1,161 @@
+"""`ftlaunch train` and `ftlaunch preprocess`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from launcher.cli import options
+
+
+def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `train` and `preprocess` both take."""
+    for option in reversed(
+        (
+            click.argument("recipe", shell_complete=options.complete_recipe),
+            click.argument("extra", nargs=-1, type=click.UNPROCESSED),
+            options.backend,
+            options.gpu,
+            click.option(
+                "--set", "sets", multiple=True, metavar="A.B=C", help="Override a config key."
+            ),
+            click.option(
+                "--data",
+                type=click.Path(path_type=Path),
+                help="Use this file in place of the first data set's.",
+            ),
+            click.option("-n", "--name", help="The run's name."),
+            click.option(
+                "-o",
+                "--output",
+                type=click.Path(path_type=Path),
+                help="Where results are put (default: runs/NAME).",
+            ),
+            click.option("-d", "--detach", is_flag=True, help="Return once it runs by itself."),
+            click.option("-y", "--yes", is_flag=True, help="Do not ask."),
+            click.option(
+                "--dry-run", "--dryrun", "dry_run", is_flag=True, help="Say it all, do nothing."
+            ),
+            click.option("--max-duration", type=options.Duration(), help="End it after this long."),
+            click.option("--max-cost", type=options.Dollars(), help="End it at this many dollars."),
+            click.option("--max-price", type=options.Dollars(), help="Dollars an hour, at most."),
+            click.option("--spot", is_flag=True, help="Use spot capacity."),
+            click.option(
+                "-e",
+                "--env",
+                "variables",
+                type=options.Assignment(),
+                multiple=True,
+                help="A variable for the job.",
+            ),
+            click.option(
+                "--env-file",
+                type=click.Path(path_type=Path, dir_okay=False, exists=True),
+                help="Variables for the job, NAME=value a line.",
+            ),
+            click.option(
+                "-s",
+                "--secret",
+                "secrets",
+                multiple=True,
+                metavar="NAME",
+                help="A variable of this terminal that is a secret.",
+            ),
+            options.as_json,
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(epilog="What follows -- goes to accelerate launch as it is.")
+@_shared
+@click.option("--merge/--no-merge", default=None, help="Merge after training, or do not.")
+def train(**given: Any) -> int:
+    """Train RECIPE: a bundled name, an axolotl YAML file, or an https URL."""
+    return _go(only=None, **given)
+
+
+@click.command()
+@_shared
+def preprocess(**given: Any) -> int:
+    """Tokenise RECIPE's data as training would, and stop there."""
+    return _go(only="preprocess", **given)
+
+
+def _go(
+    recipe: str,
+    extra: tuple[str, ...],
+    backend: str | None,
+    gpus: tuple[tuple[str, int], ...],
+    sets: tuple[str, ...],
+    data: Path | None,
+    name: str | None,
+    output: Path | None,
+    *,
+    only: str | None,
+    detach: bool,
+    yes: bool,
+    dry_run: bool,
+    max_duration: timedelta | None,
+    max_cost: Decimal | None,
+    max_price: Decimal | None,
+    spot: bool,
+    variables: tuple[tuple[str, str], ...],
+    env_file: Path | None,
+    secrets: tuple[str, ...],
+    as_json: bool,
+    merge: bool | None = None,
+) -> int:
+    from launcher import launch, places
+    from launcher.cli import following, plan_view
+    from launcher.store import open_store
+
+    request = launch.Request(
+        source=recipe,
+        sets=sets,
+        data=data,
+        backend=backend,
+        gpus=gpus,
+        spot=spot,
+        name=name,
+        output=output,
+        extra=extra,
+        only=only,
+        merge=merge,
+        max_duration=max_duration,
+        max_cost=max_cost,
+        max_price=max_price,
+        env={**(read_env_file(env_file) if env_file else {}), **dict(variables)},
+        secrets=secrets,
+    )
+    store = open_store(places.state_dir())
+    prepared = launch.prepare(request, store)
+    if dry_run:
+        plan_view.show(prepared, as_json=as_json)
+        return 0
+    launch.require_secrets(prepared.run.secrets)
+    plan_view.show_brief(prepared, quiet=as_json)
+    if not yes and prepared.offer.price.amount > 0:
+        click.confirm(f"this costs {prepared.offer.price} an hour; go on?", abort=True, err=True)
+    run = launch.begin(prepared, store, progress=following.start_up(quiet=as_json))
+    return following.follow(store, run, detach=detach, as_json=as_json)
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """`NAME=value` lines; blank lines and those that begin with `#` are passed over."""
+    variables = {}
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        name, equals, value = text.removeprefix("export ").partition("=")
+        if not equals:
+            raise click.UsageError(f"{path}:{number} is not NAME=value")
+        variables[name.strip()] = value.strip().strip("'\"")
+    return variables

@@ -1,0 +1,186 @@
+"""Jobs of a run, built from its specification: one function per kind of job."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+from backends.job import LocalFile
+from backends.plan import CheckpointRule, Plan, RunPath, Step, StopRecipe
+from launcher import commands, metrics
+from launcher.run.spec import AttachJob, JobSpec, RunSpec
+
+TRAINED = PurePosixPath("inputs/train")
+"""Where a later job sees the training's run directory."""
+
+RESUMED = PurePosixPath("inputs/resumed")
+"""Where a training sees the run directory of the one it goes on from."""
+
+OUTPUT = RunPath(str(TRAINED / "output"))
+
+ANSWERS = PurePosixPath("output/answers.jsonl")
+
+_TRIGGER = "output/axolotl_checkpoint.save"
+
+CHECKPOINT = CheckpointRule(
+    glob="output/checkpoint-*",
+    requires=(
+        ("adapter_model.safetensors", "model*.safetensors", "adapter_model.bin", "*.distcp"),
+        ("optimizer.pt", "optimizer.bin", "global_step*/*", "optimizer_0/*"),
+        ("scheduler.pt",),
+        ("rng_state*.pth",),
+        ("trainer_state.json",),  # transformers writes this one last
+    ),
+)
+
+
+def train(spec: RunSpec, *, resume: tuple[int, str] | None = None) -> JobSpec:
+    """Preprocess, as the recipe says, and train.
+
+    resume  an earlier job's id and the checkpoint to go on from, relative to its run directory
+    """
+    steps = []
+    if spec.steps.preprocess:
+        steps.append(_step(spec, "preprocess", commands.preprocess()))
+    if spec.steps.train:
+        argv = commands.train(target=spec.target, extra=spec.extra)
+        if resume is not None:
+            place = str(RESUMED / resume[1])
+            argv = (*argv, RunPath(place, prefix="--resume_from_checkpoint="))
+        steps.append(_step(spec, "train", argv))
+    attach: tuple[AttachJob, ...] = ()
+    if resume is not None:
+        attach = (AttachJob(resume[0], RESUMED),)
+    job = _job(spec, "train" if spec.steps.train else "preprocess", steps, data=True)
+    return dataclasses.replace(job, attach=attach, pull=_pulled(spec))
+
+
+def merge(spec: RunSpec, trained: int) -> JobSpec:
+    """Merge the adapter into its base model; the result is `output/merged`."""
+    argv = commands.merge(adapter=OUTPUT, output=RunPath("output"))
+    return _after(spec, "merge", trained, [_step(spec, "merge", argv)])
+
+
+def evaluate(spec: RunSpec, trained: int) -> JobSpec:
+    """Run the recipe's own evaluation on the trained model."""
+    weights = _weights(spec, base=False)
+    argv = commands.evaluate(
+        target=spec.target, adapter=weights.adapter, model=weights.model, base=weights.base
+    )
+    job = _after(spec, "evaluate", trained, [_step(spec, "evaluate", argv)])
+    return _with_files(job, *spec.data)
+
+
+def prompt(spec: RunSpec, trained: int, text: LocalFile, *, base: bool) -> JobSpec:
+    """Axolotl's own inference command on one prompt, which comes on its standard input."""
+    argv = _inference(spec, mode="prompt", base=base)
+    step = dataclasses.replace(_step(spec, "inference", argv), stdin=str(text.at))
+    return _with_files(_after(spec, "inference", trained, [step]), text)
+
+
+def prompts(
+    spec: RunSpec, trained: int, rows: LocalFile, *, base: bool, decoding: commands.Decoding
+) -> JobSpec:
+    """Many prompts, answered by one process that stays up, into `output/answers.jsonl`."""
+    weights = _weights(spec, base=base)
+    argv = commands.answer_prompts(
+        prompts=RunPath(str(rows.at)),
+        answers=RunPath(str(ANSWERS)),
+        adapter=weights.adapter,
+        model=weights.model,
+        base=weights.base,
+        decoding=decoding,
+    )
+    job = _after(spec, "inference", trained, [_step(spec, "inference", argv)])
+    return _with_files(job, rows, worker_file(commands.ANSWER_PROMPTS))
+
+
+def chat(spec: RunSpec, trained: int, *, port: int, idle_seconds: int, base: bool) -> JobSpec:
+    """Axolotl's chat in a terminal that a tunnel to `port` reaches; ended when nobody uses it."""
+    argv = commands.serve_terminal(
+        _inference(spec, mode="chat", base=base), port=port, idle_seconds=idle_seconds
+    )
+    job = _served(spec, trained, argv, port, commands.SERVE_TERMINAL)
+    return dataclasses.replace(job, secrets=(*job.secrets, commands.TOKEN_VARIABLE))
+
+
+def gradio(spec: RunSpec, trained: int, *, port: int, idle_seconds: int, base: bool) -> JobSpec:
+    """Axolotl's web page, served on `port` of the job's loopback; ended when nobody uses it."""
+    argv = commands.guard_idle(
+        _inference(spec, mode="gradio", base=base), port=port, idle_seconds=idle_seconds
+    )
+    return _served(spec, trained, argv, port, commands.IDLE_GUARD)
+
+
+def worker_file(name: str) -> LocalFile:
+    """One of our workers, as a file that travels with a job."""
+    here = commands.worker_source(name)
+    content = here.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return LocalFile(here, commands.WORKERS / name, len(content), digest)
+
+
+def _inference(spec: RunSpec, *, mode: commands.Mode, base: bool) -> commands.Argv:
+    weights = _weights(spec, base=base)
+    return commands.inference(
+        target=spec.target,
+        adapter=weights.adapter,
+        model=weights.model,
+        base=weights.base,
+        mode=mode,
+    )
+
+
+def _weights(spec: RunSpec, *, base: bool) -> commands.Trained:
+    if base:
+        return commands.Trained(base=True)
+    return commands.Trained(model=OUTPUT) if spec.full else commands.Trained(adapter=OUTPUT)
+
+
+def _served(spec: RunSpec, trained: int, argv: commands.Argv, port: int, worker: str) -> JobSpec:
+    job = _after(spec, "inference", trained, [_step(spec, "inference", argv)])
+    return _with_files(dataclasses.replace(job, ports=(port,), pull=()), worker_file(worker))
+
+
+def _step(spec: RunSpec, name: str, argv: commands.Argv) -> Step:
+    return Step(name=name, argv=argv, cwd=str(spec.workdir))
+
+
+def _job(spec: RunSpec, kind: str, steps: Sequence[Step], *, data: bool) -> JobSpec:
+    return JobSpec(
+        kind=kind,
+        plan=Plan(
+            steps=tuple(steps),
+            stop=StopRecipe(touch=(_TRIGGER,), steps=("train",)),
+            checkpoint=CHECKPOINT,
+            metrics=metrics.PATTERNS,
+        ),
+        files=(*spec.small, *spec.data) if data else spec.small,
+        caches=spec.caches,
+        environment=spec.environment,
+        env=environment(spec.env),
+        secrets=spec.secrets,
+    )
+
+
+def _after(spec: RunSpec, kind: str, trained: int, steps: Sequence[Step]) -> JobSpec:
+    job = _job(spec, kind, steps, data=False)
+    return dataclasses.replace(job, attach=(AttachJob(trained, TRAINED),))
+
+
+def _with_files(job: JobSpec, *files: LocalFile) -> JobSpec:
+    return dataclasses.replace(job, files=(*job.files, *files))
+
+
+def _pulled(spec: RunSpec) -> tuple[str, ...]:
+    return spec.artifacts or ("output/**", "!output/checkpoint-*/**")
+
+
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """The variables every job gets, under the user's own.
+
+    axolotl reports home unless told not to; without buffering its log arrives as it is written.
+    """
+    return {"AXOLOTL_DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1", **given}

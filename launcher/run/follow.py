@@ -1,0 +1,139 @@
+"""Following a run from any terminal: what is said about it, its log and its metrics, to the end.
+
+A follower changes nothing. It may come and go; the conductor does the work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backends.errors import FtlaunchError
+from backends.lease import Phase
+from backends.protocol import Backend
+from launcher.run import conductor, pull
+from launcher.run.logs import Line, LogReader
+from launcher.store import Event, JobRecord, RunRecord, Store
+
+POLL_S = 0.3
+
+
+@dataclass(frozen=True)
+class Said:
+    """Something for the follower's screen: exactly one of the three is there."""
+
+    job: JobRecord | None
+    event: Event | None = None
+    line: Line | None = None
+    metrics: dict[str, Any] | None = None
+
+
+class Follower:
+    """Yields what happens to a run until nothing of it is open.
+
+    until  ends the following early, with everything left running (for `--detach`)
+    whole  begin with the logs of jobs that have ended already
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        run: RunRecord,
+        backend: Backend,
+        *,
+        after: int = 0,
+        logs: bool = True,
+        whole: bool = False,
+        until: Callable[[Event], bool] | None = None,
+    ) -> None:
+        self._store = store
+        self._run = run
+        self._backend = backend
+        self._after = after
+        self._logs = logs
+        self._whole = whole
+        self._until = until
+        self._readers: dict[int, LogReader] = {}
+
+    def __iter__(self) -> Iterator[Said]:
+        quiet = 0
+        while True:
+            open_jobs = [job for job in self._store.jobs(self._run.id) if job.closed_at is None]
+            said = False
+            for thing in self._round():
+                said = True
+                yield thing
+                if thing.event and self._until and self._until(thing.event):
+                    return
+            if not open_jobs:
+                return
+            quiet = 0 if said else quiet + 1
+            if quiet and quiet % 20 == 0:
+                self._mind(open_jobs)
+            time.sleep(POLL_S)
+
+    def _round(self) -> Iterator[Said]:
+        # Logs before events: a job's last lines are told before its end is.
+        events = self._store.events(self._run.id, after=self._after)
+        if self._logs:
+            for job in self._store.jobs(self._run.id):
+                if job.files is not None and self._wanted(job, events):
+                    yield from self._log(job)
+        for event in events:
+            self._after = event.id
+            told = None if event.job_id is None else self._store.job(event.job_id)
+            yield Said(told, event=event)
+
+    def _wanted(self, job: JobRecord, events: Sequence[Event]) -> bool:
+        """A closed job's log is read to its end once: while its events arrive."""
+        if job.closed_at is None:
+            return True
+        if job.id in self._readers:
+            return any(event.job_id == job.id for event in events)
+        return self._whole or any(event.job_id == job.id for event in events)
+
+    def _log(self, job: JobRecord) -> Iterator[Said]:
+        if job.files is None:
+            return
+        reader = self._readers.get(job.id)
+        if reader is None:
+            reader = self._readers[job.id] = LogReader(self._backend, job.files)
+        state = pull.state(self._backend, job.files)
+        for line in reader.lines(state):
+            yield Said(job, line=line)
+        for metrics in reader.metrics(state):
+            yield Said(job, metrics=metrics)
+
+    def _mind(self, open_jobs: list[JobRecord]) -> None:
+        """A run whose conductor died gets a new one, unless something may bill: that is shouted."""
+        if any(job.phase is Phase.UNKNOWN and job.lease is None for job in open_jobs):
+            return
+        conductor.start(self._run.id)
+
+
+def verdict(store: Store, run: RunRecord, *, job_id: int | None = None) -> int:
+    """The exit code that a run's (or one job's) end deserves."""
+    jobs = list(store.jobs(run.id))
+    if job_id is not None:
+        jobs = [job for job in jobs if job.id == job_id]
+    for event in reversed(store.events(run.id)):
+        code = event.data.get("exit_code")
+        if event.kind == "error" and isinstance(code, int) and event.job_id == jobs[-1].id:
+            return code
+    for job in jobs:
+        if job.closed_at is None:
+            return 8 if job.phase is Phase.UNKNOWN else 1
+    phase = jobs[-1].phase if job_id is not None else store.run(run.id).phase
+    return EXIT_CODES.get(phase, FtlaunchError.exit_code)
+
+
+EXIT_CODES = {
+    Phase.SUCCEEDED: 0,
+    Phase.FAILED: 1,
+    Phase.LOST: 6,
+    Phase.EXPIRED: 7,
+    Phase.STOPPED: 130,
+}
+"""What `wait` exits with."""

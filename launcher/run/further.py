@@ -1,0 +1,87 @@
+"""More jobs for a run whose training is over: what they start from."""
+
+from __future__ import annotations
+
+from backends.errors import BadInput, Lost, Refused
+from backends.offer import Offer
+from backends.protocol import Backend
+from launcher.run import pull, spec
+from launcher.run.spec import RunSpec
+from launcher.store import JobRecord, RunRecord, Store
+
+
+def settled(store: Store, run: RunRecord) -> RunSpec:
+    """The run's settled recipe."""
+    return spec.run_from_json(store.run_spec(run.id))
+
+
+def offer_of(job: JobRecord) -> Offer:
+    """The hardware an earlier job had."""
+    return spec.offer_from_json(job.offer)
+
+
+def last_event(store: Store, run: RunRecord) -> int:
+    """Where a follower of only what comes now begins."""
+    events = store.events(run.id)
+    return events[-1].id if events else 0
+
+
+def require_idle(store: Store, run: RunRecord) -> None:
+    """Raises BadInput while a job of the run is open."""
+    for job in store.jobs(run.id):
+        if job.closed_at is None:
+            raise BadInput(
+                f"{run.name} is still busy with {job.kind}",
+                hint=f"wait for it with: ftlaunch wait {run.name}",
+            )
+
+
+def trained(store: Store, run: RunRecord) -> JobRecord:
+    """The job whose output is the run's model: the last training that left an adapter or model.
+
+    Raises BadInput when the run has none, Lost when its files are gone.
+    """
+    jobs = [job for job in store.jobs(run.id) if job.kind == "train" and job.launched_at]
+    if not jobs:
+        raise BadInput(f"{run.name} has not trained anything")
+    job = jobs[-1]
+    if job.files is None:
+        raise Lost(f"the files of {run.name} are gone", hint="train it again")
+    return job
+
+
+def resume(store: Store, run: RunRecord, backend: Backend, settled: RunSpec) -> int:
+    """Add a training that goes on from the newest complete checkpoint, then what follows it.
+
+    Returns the new training job's id. Raises Refused when there is no complete checkpoint, or when
+    a file of the recipe is no longer what it was.
+    """
+    from launcher import launch
+
+    before = trained(store, run)
+    if before.files is None:
+        raise Lost(f"the files of {run.name} are gone")
+    newest = pull.newest_checkpoint(pull.state(backend, before.files))
+    if newest is None:
+        raise Refused(
+            f"{run.name} has no complete checkpoint to go on from",
+            hint=f"train it again with: ftlaunch train {run.recipe}",
+        )
+    _require_same(settled)
+    return launch.add_jobs(store, run, settled, offer_of(before), resume=(before.id, newest))
+
+
+def _require_same(settled: RunSpec) -> None:
+    import hashlib
+
+    for file in (*settled.small, *settled.data):
+        try:
+            with file.here.open("rb") as content:
+                same = hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
+        except OSError:
+            same = False
+        if not same:
+            raise Refused(
+                f"{file.here} is not what it was when the run began",
+                hint="put it back, or begin anew with: ftlaunch train",
+            )
