@@ -92,15 +92,16 @@ def ensure(spec: Spec, *, progress: Progress = silent) -> Path:
                     hint=f"make room or set {cache.VARIABLE} to another folder",
                 ) from error
             progress("checking that it imports")
-            versions = probe(prefix, spec)
+            versions = probe(prefix, spec, held=(held,))
             _stamp(prefix, spec, versions)
     return prefix
 
 
-def probe(prefix: Path, spec: Spec) -> dict[str, str]:
+def probe(prefix: Path, spec: Spec, *, held: tuple[int, ...] = ()) -> dict[str, str]:
     """Import what must import, in the environment itself, and compare versions with the lock.
 
-    Takes as long as the imports take. Returns distribution to version; raises Refused.
+    Takes as long as the imports take; `held` are descriptors of locks it keeps alive.
+    Returns distribution to version; raises Refused.
     """
     worker = Path(__file__).with_name("probe_worker.py")
     argv = [str(python_of(prefix)), "-I", str(worker), *spec.imports]
@@ -117,6 +118,7 @@ def probe(prefix: Path, spec: Spec) -> dict[str, str]:
             timeout=PROBE_TIMEOUT_S,
             check=False,
             stdin=subprocess.DEVNULL,
+            pass_fds=held,
         )
         answer = json.loads(ended.stdout)
     except OSError as error:

@@ -32,7 +32,7 @@ _REASONS: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(
             r"error sending request|failed to fetch|dns error|connection refused|timed out|"
-            r"could not connect|network connectivity is disabled|tls|certificate",
+            r"could not connect|network (connectivity )?(is|was) disabled|tls|certificate",
             re.IGNORECASE,
         ),
         "{what} was not installed: the package index could not be reached",
@@ -75,9 +75,14 @@ class UvFailed(Exception):
                     sentence.format(what=what), hint=f"{hint}; all that uv said: {str(log)!r}"
                 )
         lines = [line.strip(" ×╰─▶│├") for line in self.text.splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("error")] or lines[-1:]
-        said = errors[0] if errors else f"exit code {self.returncode}"
+        # "error: …" says what failed, "cause: …" below it says why.
+        errors = [line for line in lines if line.startswith(("cause", "error"))] or lines
+        said = min(errors, default=f"exit code {self.returncode}", key=_cause_first)
         return Refused(f"{what} was not installed: uv says {said!r}", hint=f"its log: {str(log)!r}")
+
+
+def _cause_first(line: str) -> bool:
+    return not line.startswith("cause")
 
 
 def uv_binary() -> Path:
@@ -142,12 +147,13 @@ def run(arguments: Sequence[str], place: Workplace, *, env: Mapping[str, str]) -
         )
         try:
             assert child.stdout is not None
-            for line in child.stdout:
-                log.write(line)
-                log.flush()
-                tail = [*tail[1 - TAIL_LINES :], line]
-                if _TOLD.match(line):
-                    place.progress(line.strip())
+            with child.stdout:
+                for line in child.stdout:
+                    log.write(line)
+                    log.flush()
+                    tail = [*tail[1 - TAIL_LINES :], line]
+                    if _TOLD.match(line):
+                        place.progress(line.strip())
             returncode = child.wait()
         except BaseException:
             _end(child)
@@ -169,5 +175,3 @@ def _end(child: subprocess.Popen[str]) -> None:
         except subprocess.TimeoutExpired:
             continue
     child.wait()
-    if child.stdout is not None:
-        child.stdout.close()
