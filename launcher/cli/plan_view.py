@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import Any
 
 import click
 import yaml
 
-from backends.plan import RunPath
 from launcher import environment
 from launcher.launch import Prepared, planned_jobs
+from launcher.plan_text import arguments, command_text
 from launcher.run.pull import human_bytes
 from launcher.run.spec import JobSpec
 
@@ -147,20 +146,3 @@ def _job(job: JobSpec) -> dict[str, Any]:
             for step in job.plan.steps
         ],
     }
-
-
-def arguments(argv: tuple[str | RunPath, ...]) -> list[str]:
-    """The argv with `$RUN` for the run directory, which is known only where it runs."""
-    return [
-        f"{item.prefix}$RUN/{item.path}" if isinstance(item, RunPath) else item for item in argv
-    ]
-
-
-def command_text(argv: tuple[str | RunPath, ...]) -> str:
-    """The command as one would type it."""
-    return " ".join(
-        item
-        if item.startswith(("$RUN", "--")) and "'" not in item and " " not in item
-        else shlex.quote(item)
-        for item in arguments(argv)
-    )

@@ -202,7 +202,7 @@ def inspect(run: str | None, as_json: bool) -> None:
 
 def describe(store: Store, run: RunRecord) -> dict[str, Any]:
     """A run and its jobs as data."""
-    from launcher.cli.plan_view import command_text
+    from launcher.plan_text import command_text
     from launcher.run.spec import job_from_json
 
     facts = _row(store, run)

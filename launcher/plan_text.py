@@ -1,0 +1,25 @@
+"""Commands as text, the way a person would type them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from backends.plan import Argument, RunPath
+
+
+def arguments(argv: Sequence[Argument]) -> list[str]:
+    """The argv with `$RUN` for the run directory, which is known only where it runs."""
+    return [
+        f"{item.prefix}$RUN/{item.path}" if isinstance(item, RunPath) else item for item in argv
+    ]
+
+
+def command_text(argv: Sequence[Argument]) -> str:
+    """The command as one would type it."""
+    return " ".join(
+        item
+        if item.startswith(("$RUN", "--")) and "'" not in item and " " not in item
+        else shlex.quote(item)
+        for item in arguments(argv)
+    )
