@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backends.errors import Refused
+from launcher.bundled import configs_dir
 from launcher.environment import lockfile
 from launcher.environment.uvtool import uv_binary
 
@@ -118,14 +119,7 @@ def required_extras(config: Mapping[str, Any], *, gpu: bool = True) -> set[str]:
 
 def lock_path(flavour: str, extras: frozenset[str] | set[str] = frozenset()) -> Path:
     """The lock that holds this flavour with these extras."""
-    return shipped("env") / f"{'-'.join([f'axolotl-{flavour}', *sorted(extras)])}.txt"
-
-
-def shipped(folder: str) -> Path:
-    """A folder of `configs/`: inside an installed wheel, else in the checkout."""
-    package = Path(__file__).resolve().parent.parent
-    bundled = package / "bundled" / "configs" / folder
-    return bundled if bundled.is_dir() else package.parent / "configs" / folder
+    return configs_dir() / "env" / f"{'-'.join([f'axolotl-{flavour}', *sorted(extras)])}.txt"
 
 
 def _attention_notes() -> tuple[str, ...]:

@@ -1,0 +1,30 @@
+# Every target does its own set-up (scripts/setup.sh), once.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check env locks wheel
+
+BIN := .venv/bin
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Make .venv with the development tools
+	@sh scripts/setup.sh
+
+demo: setup ## Fine-tune a small real model here, and compare its answers before and after
+	@$(BIN)/python scripts/demo.py
+
+test: ## Run all tests, in stages with a printed budget each (at most 45 minutes on two cores)
+	@sh scripts/setup.sh --test
+	@$(BIN)/python scripts/test.py $(STAGES)
+
+check: setup ## Run the quick checks: ruff, mypy, import-linter, unit tests (under two minutes)
+	@$(BIN)/python scripts/test.py style types imports locks unit
+
+env: setup ## Make the managed axolotl environment for this machine
+	@$(BIN)/ftlaunch env make
+
+locks: setup ## Make the locks of the axolotl environment anew from pyproject.toml
+	@$(BIN)/python scripts/lock_axolotl.py
+
+wheel: setup ## Build the wheel and the sdist into dist/
+	@$(BIN)/python -m build --outdir dist .
