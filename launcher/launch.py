@@ -134,7 +134,7 @@ def prepare(request: Request, store: Store) -> Prepared:
         offer=offer,
         environment=chosen,
         model=model,
-        changes=(*bundle.changes, *changes),
+        changes=(*found.changes, *bundle.changes, *changes),
         run=run,
         name=name,
         output=output,
@@ -302,7 +302,7 @@ def _variables(
     found: Recipe, request: Request, bundle: bundling.Bundle, target: Target
 ) -> dict[str, str]:
     variables: dict[str, str] = {}
-    if bundle.offline or found.launch.models.get(str(bundle.config.get("base_model"))):
+    if bundle.offline:
         variables["HF_HUB_OFFLINE"] = "1"
     if target.kind == "cpu":
         variables["CUDA_VISIBLE_DEVICES"] = ""

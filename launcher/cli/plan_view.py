@@ -71,8 +71,7 @@ def _files(prepared: Prepared) -> None:
         place = prepared.run.config["base_model"]
         click.echo(f"  base model {place} from {prepared.model}")
     for ref in bundle.hub_refs:
-        if prepared.model is None or ref.key != "base_model":
-            click.echo(f"  {ref.key}: {ref.id} is fetched from the hub there")
+        click.echo(f"  {ref.key}: {ref.kind} {ref.id}, over the network, by the job itself")
 
 
 def _changes(prepared: Prepared) -> None:
