@@ -65,7 +65,7 @@ def stages() -> list[Stage]:
     code = [folder for folder in CODE if (ROOT / folder).is_dir()]
     return [
         Stage("style", 5, (tool("ruff", "check", *code), tool("ruff", "format", "--check", *code))),
-        Stage("types", 40, (tool("mypy", *code),)),
+        Stage("types", 35, (tool("mypy", *code),)),
         Stage("imports", 5, (tool("lint-imports"),)),
         Stage("locks", 5, ((PYTHON, "scripts/lock_axolotl.py", "--check"),)),
         Stage("unit", 70, (pytest("tests/unit", "-n", "2"),), "tests/unit"),
@@ -103,11 +103,11 @@ def summary(outcomes: Sequence[Outcome]) -> str:
         result = "passed" if outcome.passed else "FAILED"
         took, budget = clock(outcome.took_s), clock(outcome.stage.budget_s)
         lines.append(f"{outcome.stage.name:<12}  {result}  {took:>6}   {budget:>6}{over}")
-    took = sum(outcome.took_s for outcome in outcomes)
-    budget = sum(outcome.stage.budget_s for outcome in outcomes)
+    all_took = sum(outcome.took_s for outcome in outcomes)
+    all_budget = sum(outcome.stage.budget_s for outcome in outcomes)
     failed = [outcome.stage.name for outcome in outcomes if not outcome.passed]
     result = "FAILED" if failed else "passed"
-    lines.append(f"{'all':<12}  {result}  {clock(took):>6}   {clock(budget):>6}")
+    lines.append(f"{'all':<12}  {result}  {clock(all_took):>6}   {clock(all_budget):>6}")
     if failed:
         lines.append(f"failed: {', '.join(failed)}; one again: make test STAGES={failed[0]}")
     return "\n".join(lines)
