@@ -58,7 +58,8 @@ class Speaker(Protocol):
 def read_row(line: bytes, number: int) -> Row:
     """The row in a line; `number` counts from 1 and shows in the error."""
     try:
-        value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        text = line.removesuffix(b"\n").decode("utf-8-sig" if number == 1 else "utf-8")
+        value = json.loads(text)
     except UnicodeDecodeError:
         return Row(error=f"line {number} is not UTF-8")
     except json.JSONDecodeError as wrong:
