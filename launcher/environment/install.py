@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from backends.errors import Refused
 from launcher.environment import uvtool
@@ -62,7 +63,14 @@ def _from_torch_index(spec: Spec, prefix: Path, place: Workplace, env: Mapping[s
     wanted = ", ".join(f"{pin.name} {pin.version}" for pin in spec.pins.unhashed)
     version = ".".join(map(str, spec.python_version))
     last = failures[-1]
-    if any(failure.unresolved for failure in failures):
+    if last.unreachable:
+        index = _shown(public["UV_DEFAULT_INDEX"])
+        raise Refused(
+            f"{wanted} was not installed: {index} could not be reached",
+            hint=f"name an index that has it with {TORCH_INDEX}, or a wheel folder with "
+            f"PIP_FIND_LINKS; all that uv said: {str(place.log)!r}",
+        ) from last
+    if last.unresolved:
         raise Refused(
             f"no build of {wanted} for Python {version} on this machine could be found",
             hint=f"name an index that has it with {TORCH_INDEX} (the public one is "
@@ -70,6 +78,12 @@ def _from_torch_index(spec: Spec, prefix: Path, place: Workplace, env: Mapping[s
             f"all that uv said: {str(place.log)!r}",
         ) from last
     raise last.refusal(wanted, place.log) from last
+
+
+def _shown(url: str) -> str:
+    """The URL without the name and password it may carry."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _pip(

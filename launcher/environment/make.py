@@ -79,22 +79,31 @@ def ensure(spec: Spec, *, progress: Progress = silent) -> Path:
     waiting = "waiting for another ftlaunch that is making this environment"
     with cache.alone(folder / f"{spec.name}.lock", waiting=waiting, progress=progress) as held:
         if not healthy(prefix):  # else the other process has made it
-            _clear(prefix)
-            cache.need_room(folder, spec.room_bytes, what=f"the {spec.flavour} environment")
-            log = folder / f"{spec.name}.log"
-            log.unlink(missing_ok=True)
-            place = uvtool.Workplace(cwd=folder, log=log, held=held, progress=progress)
-            try:
-                install(spec, prefix, place)
-            except OSError as error:
-                raise Refused(
-                    f"the environment cannot be written to {str(prefix)!r}: {error.strerror}",
-                    hint=f"make room or set {cache.VARIABLE} to another folder",
-                ) from error
-            progress("checking that it imports")
-            versions = probe(prefix, spec, held=(held,))
-            _stamp(prefix, spec, versions)
+            _make(spec, prefix, held, progress)
     return prefix
+
+
+def _make(spec: Spec, prefix: Path, held: int, progress: Progress) -> None:
+    """Make it, the lock being held; a failure leaves nothing but uv's log."""
+    folder = prefix.parent
+    _clear(prefix)
+    cache.need_room(folder, spec.room_bytes, what=f"the {spec.flavour} environment")
+    log = folder / f"{spec.name}.log"
+    log.unlink(missing_ok=True)
+    place = uvtool.Workplace(cwd=folder, log=log, held=held, progress=progress)
+    try:
+        install(spec, prefix, place)
+        progress("checking that it imports")
+        _stamp(prefix, spec, probe(prefix, spec, held=(held,)))
+    except OSError as error:
+        _clear(prefix)
+        raise Refused(
+            f"the environment cannot be written to {str(prefix)!r}: {error.strerror}",
+            hint=f"make room or set {cache.VARIABLE} to another folder",
+        ) from error
+    except BaseException:
+        _clear(prefix)
+        raise
 
 
 def probe(prefix: Path, spec: Spec, *, held: tuple[int, ...] = ()) -> dict[str, str]:

@@ -18,6 +18,12 @@ TAIL_LINES = 60
 
 _TOLD = re.compile(r"^\s*(Downloading|Downloaded|Building|Built|Resolved|Prepared|Installed)\b")
 
+_UNREACHABLE = re.compile(
+    r"error sending request|failed to fetch|dns error|connection refused|timed out|"
+    r"could not connect|network (connectivity )?(is|was) disabled|tls|certificate",
+    re.IGNORECASE,
+)
+
 _REASONS: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(r"no space left|os error 28|disk quota", re.IGNORECASE),
@@ -30,11 +36,7 @@ _REASONS: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "if you use a mirror, it may have rebuilt packages",
     ),
     (
-        re.compile(
-            r"error sending request|failed to fetch|dns error|connection refused|timed out|"
-            r"could not connect|network (connectivity )?(is|was) disabled|tls|certificate",
-            re.IGNORECASE,
-        ),
+        _UNREACHABLE,
         "{what} was not installed: the package index could not be reached",
         "check the network; UV_DEFAULT_INDEX names another index, SSL_CERT_FILE another authority",
     ),
@@ -58,6 +60,11 @@ class UvFailed(Exception):
         super().__init__(f"exit code {returncode}")
         self.returncode = returncode
         self.text = text
+
+    @property
+    def unreachable(self) -> bool:
+        """An index did not answer."""
+        return _UNREACHABLE.search(self.text) is not None
 
     @property
     def unresolved(self) -> bool:

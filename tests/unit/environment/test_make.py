@@ -79,6 +79,20 @@ def test_a_pin_without_a_hash_comes_from_the_torch_index(
     environment.ensure(spec(lock, "torchlike", "tinydep", python=python311))
 
 
+def test_a_torch_index_out_of_reach_is_named(
+    shelf: Shelf, python311: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = shelf.lock(shelf.wheel("tinydep"), "torchlike==2.0+cpu")
+    monkeypatch.delenv("UV_OFFLINE")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("FTLAUNCH_TORCH_INDEX", "http://me:hunter2@127.0.0.1:1/cpu")
+    with pytest.raises(Refused, match=r" http://127\.0\.0\.1:1/cpu could not be reached") as caught:
+        environment.ensure(spec(lock, "tinydep", python=python311))
+    assert "FTLAUNCH_TORCH_INDEX" in caught.value.hint
+    (log,) = environment.cache_dir().glob("envs/*.log")
+    assert "hunter2" not in log.read_text() + caught.value.message + caught.value.hint
+
+
 def test_no_build_of_torch_for_this_python_is_said_clearly(shelf: Shelf, python311: str) -> None:
     wheel = shelf.folder / "torchlike-2.0+cpu-cp312-cp312-manylinux_2_28_x86_64.whl"
     lock = shelf.lock(shelf.wheel("tinydep"), "torchlike==2.0+cpu")
@@ -117,7 +131,7 @@ def test_an_index_out_of_reach_is_one_sentence_and_names_the_log(
     log = environment.prefix_of(wanted).parent / f"{wanted.name}.log"
     assert repr(str(log)) in caught.value.hint
     assert "uv pip install" in log.read_text()
-    assert [item.state for item in environment.inspect()] == ["unfinished"]
+    assert environment.inspect() == []
 
 
 def test_a_package_that_is_not_what_the_lock_says_is_refused(shelf: Shelf, python311: str) -> None:
@@ -132,7 +146,7 @@ def test_an_import_that_fails_leaves_no_finished_environment(shelf: Shelf, pytho
     wanted = spec(lock, "tinydep", python=python311)
     with pytest.raises(Refused, match="tinydep does not import: RuntimeError: no such thing"):
         environment.ensure(wanted)
-    assert not environment.healthy(environment.prefix_of(wanted))
+    assert environment.inspect() == []
 
 
 def test_what_a_package_prints_on_import_does_not_confuse_the_probe(
