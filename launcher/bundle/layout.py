@@ -2,7 +2,7 @@
 
 `bundle/` mirrors the recipe's folder. When a path leads upwards (`../data/x`), `bundle/` mirrors a
 folder that lies high enough, and the working directory is below it: `bundle/recipe-folder`. What is
-named by an absolute path, or by `~`, and lies inside that mirror, gets a relative path; elsewhere it
+named by an absolute path, or by `~`, and lies in that mirror, gets a relative path; elsewhere it
 goes under `_absolute/`. Either way the config is rewritten, and says so.
 """
 

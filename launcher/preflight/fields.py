@@ -1,0 +1,166 @@
+"""Which fields a row needs, by the data set's type; as axolotl's own strategies read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """What a row lacks, and what would mend it."""
+
+    message: str
+    fix: str = ""
+
+
+RowCheck = Callable[[Mapping[str, Any]], Complaint | None]
+
+_TEXTS: dict[str, tuple[str, ...]] = {
+    "alpaca": ("instruction", "output"),
+    "alpaca_chat.load_qa": ("question", "answer"),
+    "alpaca_w_system.load": ("instruction", "output", "system"),
+    "alpaca_w_system.load_open_orca": ("question", "response", "system_prompt"),
+    "context_qa": ("article", "question", "answer"),
+    "gpteacher": ("instruction", "response"),
+    "jeopardy": ("question", "category", "answer"),
+    "oasst": ("INSTRUCTION", "RESPONSE"),
+    "summarizetldr": ("article", "summary"),
+}
+_TOKENS = ("input_ids", "attention_mask", "labels")
+
+
+def check_of(config: Mapping[str, Any], entry: Mapping[str, Any], key: str) -> RowCheck | None:
+    """The check for one data set's rows; None when nothing is known about its type.
+
+    key  the list the data set stands in: `datasets`, `test_datasets`, `pretraining_dataset`
+    """
+    if config.get("rl") or config.get("reward_model") or config.get("process_reward_model"):
+        return None
+    kind = entry.get("type")
+    if key == "pretraining_dataset":
+        column = str(entry.get("text_column") or "text")
+        return _texts((column,), column) if kind in {None, "pretrain"} else None
+    if isinstance(kind, dict):
+        fields = {
+            name: str(kind.get(f"field_{name}") or name) for name in ("instruction", "output")
+        }
+        return _texts(tuple(fields.values()), "the type's field_instruction and field_output")
+    if kind is None:
+        return _tokenized
+    base = str(kind).split(":")[0]
+    if base == "completion":
+        field = str(entry.get("field") or "text")
+        return _texts((field,), "field")
+    if base == "input_output":
+        return _segments
+    if base == "chat_template":
+        return _Conversation(entry)
+    return _texts(_TEXTS[base], "") if base in _TEXTS else None
+
+
+def _texts(names: tuple[str, ...], said_by: str) -> RowCheck:
+    def check(row: Mapping[str, Any]) -> Complaint | None:
+        for name in names:
+            value = row.get(name)
+            if value is None:
+                return Complaint(f"it has no field {name!r}", _rename(row, said_by))
+            if not isinstance(value, str):
+                return Complaint(f"its field {name!r} is {_kind(value)}, and must be text")
+        return None
+
+    return check
+
+
+def _rename(row: Mapping[str, Any], said_by: str) -> str:
+    has = f"it has {_listed(row)}"
+    if said_by == "field":
+        return f"{has}; name the one that holds the text: field: NAME"
+    return f"{has}; choose a type that reads these, or map them with type: {{field_instruction: …}}"
+
+
+def _listed(row: Mapping[str, Any]) -> str:
+    names = [repr(name) for name in list(row)[:8]]
+    return ", ".join(names) + (", …" if len(row) > 8 else "") if names else "no fields"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    names = {dict: "a mapping", list: "a list", str: "text", int: "a number", float: "a number"}
+    return names.get(type(value), "null")
+
+
+def _tokenized(row: Mapping[str, Any]) -> Complaint | None:
+    if all(name in row for name in _TOKENS):
+        return None
+    return Complaint(
+        "the data set has no type, and its rows are not tokenized",
+        f"add type: to the data set; its rows have {_listed(row)}",
+    )
+
+
+def _segments(row: Mapping[str, Any]) -> Complaint | None:
+    segments = row.get("segments")
+    if not isinstance(segments, list):
+        return Complaint("it has no list 'segments'", f"it has {_listed(row)}")
+    for number, segment in enumerate(segments, 1):
+        if not isinstance(segment, dict) or not {"label", "text"} <= segment.keys():
+            return Complaint(f"its segment {number} is not a mapping with label and text")
+    return None
+
+
+class _Conversation:
+    """Rows of `type: chat_template`: a list of messages, each with a role and something said."""
+
+    def __init__(self, entry: Mapping[str, Any]) -> None:
+        mappings = entry.get("message_property_mappings")
+        mapped = mappings if isinstance(mappings, dict) else {}
+        self._field = str(entry.get("field_messages") or "messages")
+        self._role = str(mapped.get("role") or entry.get("message_field_role") or "role")
+        self._content = str(
+            mapped.get("content") or entry.get("message_field_content") or "content"
+        )
+
+    def __call__(self, row: Mapping[str, Any]) -> Complaint | None:
+        messages = row.get(self._field)
+        if isinstance(messages, str):
+            try:
+                messages = json.loads(messages)
+            except (ValueError, RecursionError):
+                return Complaint(f"its field {self._field!r} is text that is not JSON")
+        if messages is None:
+            return Complaint(f"it has no field {self._field!r}", self._other_field(row))
+        if not isinstance(messages, list):
+            return Complaint(f"its field {self._field!r} is {_kind(messages)}, and must be a list")
+        if not messages:
+            return Complaint(f"its list {self._field!r} is empty")
+        for number, message in enumerate(messages, 1):
+            if complaint := self._message(number, message):
+                return complaint
+        return None
+
+    def _message(self, number: int, message: Any) -> Complaint | None:
+        if not isinstance(message, dict):
+            return Complaint(f"its message {number} is {_kind(message)}, and must be a mapping")
+        if message.get(self._role) is None:
+            return Complaint(f"its message {number} has no {self._role!r}", _mapping_for(message))
+        if message.get(self._content) is None and not message.keys() - {self._role, self._content}:
+            return Complaint(f"its message {number} has no {self._content!r}")
+        return None
+
+    def _other_field(self, row: Mapping[str, Any]) -> str:
+        lists = [name for name, value in row.items() if isinstance(value, list) and value]
+        found = [name for name in lists if isinstance(row[name][0], dict)]
+        if found:
+            return f"say which one holds the messages: field_messages: {found[0]}"
+        return f"it has {_listed(row)}; choose a type that reads these"
+
+
+def _mapping_for(message: Mapping[str, Any]) -> str:
+    for role, content in (("from", "value"), ("role", "content"), ("speaker", "text")):
+        if role in message and content in message:
+            return f"add message_property_mappings: {{role: {role}, content: {content}}}"
+    return f"it has {_listed(message)}; add message_property_mappings"

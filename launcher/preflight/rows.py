@@ -1,0 +1,93 @@
+"""The rows of local JSON data: whether each can be read, and has the fields its type needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from launcher.preflight.fields import RowCheck, check_of
+from launcher.preflight.jsonrows import BrokenRow, Row, is_packed_unread, rows
+from launcher.preflight.problem import Look, Problem
+from launcher.recipe.overrides import format_axolotl_takes, format_of
+from launcher.recipe.references import Fate, Kind, Reference
+from launcher.wording import shown
+
+_ENOUGH = 3
+"""Problems told of one file: the rest are mostly the same one."""
+
+
+def data_rows(look: Look) -> Iterator[Problem]:
+    """Broken rows, rows without their fields, files without rows."""
+    entries: dict[tuple[str | int, ...], dict[str, Any]] = dict(look.datasets())
+    seen: set[tuple[Path, int]] = set()
+    for ref in look.references:
+        entry = entries.get(ref.key[:2])
+        if ref.kind is not Kind.DATA or ref.fate is not Fate.LOCAL or entry is None:
+            continue
+        check = check_of(look.config, entry, str(ref.key[0]))
+        for path, name in _files(ref, entry):
+            if (path, id(entry)) not in seen:
+                seen.add((path, id(entry)))
+                yield from _file_problems(path, name, check)
+
+
+def _files(ref: Reference, entry: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    """The JSON files of a reference, with their names in messages."""
+    given = str(entry.get("ds_type") or "")
+    for path in ref.paths:
+        if path.is_file():
+            name = ref.text if len(ref.paths) == 1 else str(path)
+            if (given or format_of(name) or format_axolotl_takes(name)) == "json":
+                yield path, shown(name)
+        elif path.is_dir() and not entry.get("data_files"):
+            for folder, below, names in os.walk(path):
+                below[:] = sorted(each for each in below if not each.startswith((".", "_")))
+                for each in sorted(names):
+                    file = Path(folder) / each
+                    if each.endswith((".jsonl", ".jsonl.gz")) and file.is_file():
+                        yield file, shown(Path(ref.text) / file.relative_to(path))
+
+
+def _file_problems(path: Path, name: str, check: RowCheck | None) -> Iterator[Problem]:
+    if is_packed_unread(path):
+        return
+    try:
+        if path.stat().st_size == 0:
+            yield Problem("error", name, "the data file is empty")
+            return
+        yield from _row_problems(path, name, check)
+    except OSError as problem:
+        yield Problem("error", name, f"it cannot be read: {problem.strerror or problem}")
+
+
+def _row_problems(path: Path, name: str, check: RowCheck | None) -> Iterator[Problem]:
+    found, row = 0, None
+    try:
+        for row in rows(path):
+            complaint = _complaint(row, check)
+            if complaint is None:
+                continue
+            found += 1
+            yield Problem("error", _at(name, row.number, row.line), *complaint)
+            if found == _ENOUGH:
+                return
+    except BrokenRow as broken:
+        where = _at(name, broken.number, broken.line)
+        yield Problem("error", where, f"this row is not valid JSON: {broken}", "mend or remove it")
+        return
+    if row is None:
+        yield Problem("error", name, "the data file holds no rows")
+
+
+def _complaint(row: Row, check: RowCheck | None) -> tuple[str, str] | None:
+    value = {"text": row.value} if isinstance(row.value, str) else row.value
+    if not isinstance(value, dict):
+        return "this row is not a JSON object", "a row is written {…}"
+    complaint = check(value) if check else None
+    return (complaint.message, complaint.fix) if complaint else None
+
+
+def _at(name: str, number: int, line: int) -> str:
+    return f"{name} row {number}" + (f" (line {line})" if line != number else "")
