@@ -188,15 +188,7 @@ def _connect(
     end = time.monotonic() + patience.total_seconds()
     while True:
         try:
-            connection = _Connection(
-                socket.create_connection((address.host, address.port), timeout=5)
-            )
-            connection.put(b"T", token.encode())
-            connection.put(b"W", struct.pack(">HH", *size))
-            if _welcomed(connection):
-                return connection
-            connection.socket.close()
-            reason = "the server hung up"
+            return _welcomed(socket.create_connection((address.host, address.port), 5), token, size)
         except OSError as error:
             reason = error.strerror or str(error)
         if time.monotonic() >= end:
@@ -206,18 +198,28 @@ def _connect(
         time.sleep(0.2)
 
 
-def _welcomed(connection: _Connection) -> bool:
-    connection.socket.sendall(connection.unsent)
-    connection.unsent.clear()
-    while connection.fill():
-        for kind, content in connection.frames():
-            if kind == b"O":
-                connection.socket.setblocking(False)
-                return True
-            if kind == b"R":
-                connection.socket.close()
-                raise Failed(f"the terminal refuses: {content.decode(errors='replace')}")
-    return False
+def _welcomed(raw: socket.socket, token: str, size: tuple[int, int]) -> _Connection:
+    """The connection, once the server has taken the token. Raises OSError when it does not answer.
+
+    raw is closed if anything goes wrong.
+    """
+    connection = _Connection(raw)
+    with ExitStack() as undo:
+        undo.enter_context(connection)
+        connection.put(b"T", token.encode())
+        connection.put(b"W", struct.pack(">HH", *size))
+        raw.sendall(connection.unsent)
+        connection.unsent.clear()
+        while connection.fill():
+            for kind, content in connection.frames():
+                if kind == b"O":
+                    raw.setblocking(False)
+                    undo.pop_all()
+                    return connection
+                if kind == b"R":
+                    why = content.decode(errors="replace")
+                    raise Failed(f"the terminal refuses: {why}")
+    raise OSError("the server hung up")
 
 
 def _broken(reason: str) -> Unreachable:
