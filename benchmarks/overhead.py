@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import yaml
-from measure import keep, ratio, seconds
 
 from backends import RunPath
+from benchmarks.measure import keep, ratio, seconds
 from launcher import environment
 from launcher.bundled import configs_dir
 from launcher.commands import CONFIG, Target, merge, preprocess, train

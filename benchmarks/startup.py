@@ -8,8 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import keep, ratio, seconds
-
+from benchmarks.measure import keep, ratio, seconds
 from launcher.store import open_store
 
 FTLAUNCH = str(Path(sys.executable).with_name("ftlaunch"))

@@ -1,4 +1,4 @@
-"""Commands as text, the way a person would type them."""
+"""Plans as text: commands the way a person would type them, names that cannot break a line."""
 
 from __future__ import annotations
 
@@ -23,3 +23,8 @@ def command_text(argv: Sequence[Argument]) -> str:
         else shlex.quote(item)
         for item in arguments(argv)
     )
+
+
+def printable(text: str) -> str:
+    """The text on one line, without control characters."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -14,9 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from launcher.scoring import Score, score
-
 from launcher.bundled import configs_dir
+from launcher.scoring import Score, score
 
 AT_MOST = 24
 PASS_SHARE = 0.8
@@ -40,13 +39,15 @@ def main() -> int:
         after = _answers(name, prompts, Path(folder) / "after.jsonl")
     expected = [str(row["expected"]) for row in rows]
     _show(rows, before, after)
-    was, now = score(expected, before), score(expected, after)
+    was = score(zip(expected, before, strict=True))
+    now = score(zip(expected, after, strict=True))
     _heading("3. what it learnt")
-    print(f"{len(rows)} questions it was never shown   before   after")
-    print(
-        f"  answers that parse as JSON           {was.parsed_share:6.0%}  {now.parsed_share:6.0%}"
-    )
-    print(f"  answers that are exactly right       {was.exact_share:6.0%}  {now.exact_share:6.0%}")
+    print(f"{len(rows)} questions it was never shown    before   after")
+    for what, then, since in (
+        ("parse as JSON", was.parsed_share, now.parsed_share),
+        ("are exactly right", was.exact_share, now.exact_share),
+    ):
+        print(f"  answers that {what:<21} {then:6.0%}  {since:6.0%}")
     _heading("4. what you have")
     for path in sorted(Path("runs", name).rglob("*")):
         if path.is_file():

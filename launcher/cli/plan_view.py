@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -9,8 +10,10 @@ import click
 import yaml
 
 from launcher import environment
+from launcher.commands import CONFIG
+from launcher.derive import to_yaml
 from launcher.launch import Prepared, planned_jobs
-from launcher.plan_text import arguments, command_text
+from launcher.plan_text import arguments, command_text, printable
 from launcher.run.pull import human_bytes
 from launcher.run.spec import JobSpec
 
@@ -60,10 +63,14 @@ def _heading(prepared: Prepared) -> None:
 
 def _files(prepared: Prepared) -> None:
     bundle = prepared.bundle
-    total = sum(file.size_bytes for file in bundle.files)
+    config = to_yaml(prepared.run.config).encode()
+    total = sum(file.size_bytes for file in bundle.files) + len(config)
     click.echo(f"\nfiles that travel ({human_bytes(total)}):")
+    digest = hashlib.sha256(config).hexdigest()
+    place = prepared.run.workdir / CONFIG
+    click.echo(f"  {digest[:12]}  {len(config):>10}  {place}  (the config, as below)")
     for file in bundle.files:
-        click.echo(f"  {file.sha256[:12]}  {file.size_bytes:>10}  {file.at}")
+        click.echo(f"  {file.sha256[:12]}  {file.size_bytes:>10}  {printable(str(file.at))}")
     for cache in bundle.caches:
         size = human_bytes(cache.tree.size_bytes)
         click.echo(f"  {cache.key[:12]}  {size:>10}  {cache.at}/  (shared, sent once)")

@@ -15,6 +15,7 @@ from backends.lease import Phase
 from backends.registry import load
 from launcher import places
 from launcher.cli import options
+from launcher.plan_text import printable
 from launcher.store import JobRecord, RunRecord, Store, open_store
 
 if TYPE_CHECKING:
@@ -99,11 +100,6 @@ def table(rows: Sequence[tuple[str, ...]]) -> None:
     for row in shown:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
-
-
-def printable(text: str) -> str:
-    """The text on one line, without control characters."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def age(when: datetime) -> str:
