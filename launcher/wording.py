@@ -16,6 +16,11 @@ def shown(name: str | PathLike[str]) -> str:
     )
 
 
+def quoted(name: str | PathLike[str]) -> str:
+    """The name as `shown`, between quotes."""
+    return f"'{shown(name)}'"
+
+
 def closest(word: str, options: Iterable[str]) -> str | None:
     """The option that `word` was most likely meant to be, or None when nothing is near."""
     known = sorted(set(options))
@@ -27,4 +32,4 @@ def closest(word: str, options: Iterable[str]) -> str | None:
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """`did you mean X?`, or an empty string when nothing is near."""
     near = closest(word, options)
-    return f"did you mean {near!r}?" if near else ""
+    return f"did you mean {quoted(near)}?" if near else ""

@@ -14,7 +14,7 @@ from launcher.bundle.folders import Found
 from launcher.bundle.layout import Spot, spot
 from launcher.recipe import Recipe, keypath, references
 from launcher.recipe.references import Fate, Kind, Reference
-from launcher.wording import shown
+from launcher.wording import quoted, shown
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _included(recipe: Recipe) -> Iterator[Item]:
             names = sorted(glob.glob(pattern, root_dir=recipe.base_dir, recursive=True))  # noqa: PTH207
         if not names:
             raise Refused(
-                f"{where}: nothing matches {shown(pattern)!r}",
+                f"{where}: nothing matches {quoted(pattern)}",
                 hint=f"include starts from {shown(recipe.base_dir)}",
             )
         for name in names:

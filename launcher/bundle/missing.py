@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from launcher import bundled
 from launcher.recipe import Recipe
 from launcher.recipe.references import Kind, Reference
-from launcher.wording import closest, shown
+from launcher.wording import closest, quoted, shown
 
 _IN_THE_CONTAINER = "deepspeed_configs/"
 
@@ -27,7 +27,7 @@ def explain(recipe: Recipe, reference: Reference) -> tuple[str, str]:
             f"{start}; axolotl would silently take the path itself as the template",
         )
     near = _neighbour(recipe, reference.text)
-    meant = f"did you mean {shown(near)!r}? " if near else ""
+    meant = f"did you mean {quoted(near)}? " if near else ""
     return (
         f"there is no {reference.kind} at {text}",
         f"{meant}relative paths start from {shown(recipe.base_dir)}",

@@ -16,7 +16,7 @@ from launcher.preflight.retired import RETIRED, RETIRED_IN_DATASETS
 from launcher.recipe import keypath
 from launcher.recipe.keypath import KeyPath
 from launcher.recipe.model import KEYS as LAUNCH_KEYS
-from launcher.wording import closest, did_you_mean, shown
+from launcher.wording import closest, did_you_mean, quoted
 
 _OURS = "axolotl.integrations."
 _HOLDERS = ("_", ".", "x-")
@@ -56,7 +56,7 @@ def unknown_template(look: Look) -> Iterator[Problem]:
             way = "a template of your own goes in chat_template_jinja"
             yield look.error(
                 (*at, "chat_template"),
-                f"axolotl has no chat template {shown(name)!r}",
+                f"axolotl has no chat template {quoted(name)}",
                 f"{near} {way}".strip(),
             )
 
@@ -94,7 +94,7 @@ def _top(look: Look, key: str, value: Any, read: list[str]) -> Problem:
             f"{key!r} is read only by a plugin that the recipe does not load",
             f"add the plugin of {_OURS}{owners[0]} to plugins, or remove the key",
         )
-    message = f"axolotl {known()['axolotl']} has no key {shown(key)!r}"
+    message = f"axolotl {known()['axolotl']} has no key {quoted(key)}"
     fix = did_you_mean(key, read) or "remove it: axolotl would ignore it without a word"
     if value is None or (has_user_plugins(look) and closest(key, read) is None):
         return look.warning(at, message, fix)
@@ -127,6 +127,6 @@ def _inside(look: Look, at: KeyPath, value: Any, read: dict[str, Any] | None) ->
             make = look.warning if below is None else look.error
             yield make(
                 (*at, key),
-                f"axolotl {known()['axolotl']} has no key {shown(key)!r} in {keypath.spell(at)}",
+                f"axolotl {known()['axolotl']} has no key {quoted(key)} in {keypath.spell(at)}",
                 did_you_mean(key, read) or f"it reads {', '.join(sorted(read)[:12])}, …",
             )

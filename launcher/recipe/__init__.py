@@ -18,7 +18,7 @@ from launcher.recipe.keypath import KeyPath
 from launcher.recipe.model import Budget, Hardware, LaunchRecipe, Steps
 from launcher.recipe.recipe import Recipe
 from launcher.recipe.yamltext import Document
-from launcher.wording import shown
+from launcher.wording import quoted, shown
 
 __all__ = [
     "Budget",
@@ -53,7 +53,8 @@ def load(source: str, *, sets: Sequence[str] = (), data: Path | None = None, cwd
         document if config is text else yamltext.parse(config.text, label=config.label)
     )
     found = config_document.value["config"] if prefix else reading.mapping(config_document)
-    _text_keys(found, config_document, prefix)
+    if said is not None:
+        _require_plain(found, config_document, prefix)
     draft = _Draft(overrides.unshared(found))
     if said is not None:
         _apply_set(draft, said, launch)
@@ -120,17 +121,13 @@ def _config(text: source.Text, said: Document, launch: LaunchRecipe) -> tuple[so
     return found, ()
 
 
-def _text_keys(config: dict[Any, Any], document: Document, prefix: KeyPath) -> None:
-    for key in config:
-        if not isinstance(key, str):
-            raise Refused(
-                f"{document.where((*prefix, str(key)))}: the key {key!r} is not text",
-                hint="put it in quotes: YAML reads words such as on, yes and no as true or false",
-            )
-    if prefix and reading.is_launch(config):
+def _require_plain(config: dict[str, Any], document: Document, prefix: KeyPath) -> None:
+    """Refuse a launch recipe where the config of one belongs."""
+    reading.require_text_keys(document, prefix)
+    if reading.is_launch(config):
         raise Refused(
-            f"{document.where(prefix)}: config holds launch keys itself",
-            hint="below `config:` stands an axolotl config; launch keys stand beside it",
+            f"{document.where(prefix)}: the config holds launch keys itself",
+            hint="a launch recipe names an axolotl config; launch keys stand in the recipe",
         )
 
 
@@ -144,7 +141,7 @@ def _apply_set(draft: _Draft, said: Document, launch: LaunchRecipe) -> None:
         try:
             path = keypath.parse(key)
         except ValueError as problem:
-            raise Refused(f"{where}: {shown(key)!r} does not name a key: {problem}") from None
+            raise Refused(f"{where}: {quoted(key)} does not name a key: {problem}") from None
         draft.assign(path, value, where, "the recipe's set", complain)
 
 
@@ -184,7 +181,7 @@ def _apply_data(
             _put(draft, path, base, said_at=where, why="the recipe's data", complain=complain)
             return
     if not (references.is_remote(text) or references.is_hub_id(text)):
-        raise complain(f"there is no file {shown(text)!r}", "give a path that exists, or a hub id")
+        raise complain(f"there is no file {quoted(text)}", "give a path that exists, or a hub id")
     key, changes = overrides.put_data(
         draft.config, text, "the recipe's data", complain, folder=False
     )

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from backends.errors import BadInput, Refused
 from launcher import bundled
 from launcher.recipe import Recipe, load
-from launcher.wording import did_you_mean, shown
+from launcher.wording import did_you_mean, quoted, shown
 
 _CONFIG = "axolotl.yml"
 """The copied config's name, beside the recipe."""
@@ -60,7 +60,7 @@ def copy_bundled(name: str, into: Path) -> list[Path]:
 
 
 def _bundled(name: str) -> Recipe:
-    return load(str(_file(name)), cwd=bundled.recipes_dir())
+    return load(_file(name).stem, cwd=bundled.recipes_dir())
 
 
 def _file(name: str) -> Path:
@@ -68,7 +68,7 @@ def _file(name: str) -> Path:
     if found is None:
         names = bundled.recipe_names()
         raise BadInput(
-            f"there is no bundled recipe {shown(name)!r}",
+            f"there is no bundled recipe {quoted(name)}",
             hint=f"{did_you_mean(name, names)} bundled: {', '.join(names)}".strip(),
         )
     return found

@@ -40,7 +40,7 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Hardware(_Part):

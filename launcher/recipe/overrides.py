@@ -18,7 +18,7 @@ from backends.errors import BadInput, FtlaunchError
 from launcher.changes import Change
 from launcher.recipe import keypath, yamltext
 from launcher.recipe.keypath import KeyPath
-from launcher.wording import shown
+from launcher.wording import quoted, shown
 
 Complaint = Callable[[str, str], FtlaunchError]
 """Makes the error from a sentence and a hint: BadInput for the command line, Refused for a file."""
@@ -36,12 +36,12 @@ def split(text: str) -> tuple[KeyPath, Any]:
     key, equals, value = text.partition("=")
     example = "for example: --set learning_rate=2e-4 or --set datasets[0].path=my.jsonl"
     if not equals:
-        raise BadInput(f"--set {shown(text)!r} holds no '='", hint=example)
+        raise BadInput(f"--set {quoted(text)} holds no '='", hint=example)
     try:
         path = keypath.parse(key.strip())
     except ValueError as problem:
         raise BadInput(
-            f"--set {shown(key)!r} does not name a key: {problem}", hint=example
+            f"--set {quoted(key)} does not name a key: {problem}", hint=example
         ) from None
     return path, _value(value, key)
 
@@ -85,7 +85,7 @@ def _step(
     here: Any, part: str | int, path: KeyPath, settled: Sequence[str | int], complain: Complaint
 ) -> str | int:
     """The key or index that `part` means in `here`."""
-    name, above = keypath.spell(path), keypath.spell(settled)
+    name, above = shown(keypath.spell(path)), shown(keypath.spell(settled))
     if isinstance(here, list):
         if isinstance(part, str) and not (part.isascii() and part.isdigit()):
             raise complain(

@@ -11,7 +11,7 @@ from backends.errors import Refused
 from launcher.recipe import keypath
 from launcher.recipe.model import KEYS, Budget, Hardware, LaunchRecipe, Steps
 from launcher.recipe.yamltext import Document
-from launcher.wording import did_you_mean
+from launcher.wording import did_you_mean, quoted
 
 _PARTS: Mapping[str, type[BaseModel]] = {"hardware": Hardware, "budget": Budget, "steps": Steps}
 
@@ -50,13 +50,18 @@ def mapping(document: Document) -> dict[str, Any]:
             f"{document.label}:1: a recipe is a mapping of keys to values, and this is {kind}",
             hint="write `key: value` lines, without a dash before them",
         )
-    for key in value:
-        if not isinstance(key, str):
-            raise Refused(
-                f"{document.where([key])}: the key {key!r} is not text",
-                hint="put it in quotes: YAML reads words such as on, yes and no as true or false",
-            )
+    require_text_keys(document)
     return value
+
+
+def require_text_keys(document: Document, path: Sequence[str | int] = ()) -> None:
+    """Refuse a mapping with a key that YAML takes for something else than text."""
+    if bent := document.bent_key(path):
+        where, spelling = bent
+        raise Refused(
+            f"{where}: YAML does not take the key {quoted(spelling)} as text",
+            hint="put it in quotes: words such as on, yes and no are read as true or false",
+        )
 
 
 def launch(document: Document) -> LaunchRecipe:

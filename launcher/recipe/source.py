@@ -14,7 +14,7 @@ import httpx
 from backends.errors import BadInput, FtlaunchError, Refused
 from launcher import bundled
 from launcher.recipe.references import exists
-from launcher.wording import did_you_mean, shown
+from launcher.wording import did_you_mean, quoted, shown
 
 MOST_BYTES = 1 << 20
 """A recipe is a page or two; what is larger is another kind of file."""
@@ -47,11 +47,11 @@ def recipe(source: str, *, cwd: Path) -> Text:
         return _download(source)
     path = _path(source, cwd)
     if not _is_file(path) and (found := bundled.find(bundled.recipes_dir(), source)) is not None:
-        return _read(found, label=f"{found.name} (bundled)", name=found.stem, error=Refused)
+        return _read(found, label=f"{found.name} (bundled recipe)", name=found.stem, error=Refused)
     if exists(path):
         return _read(path, label=shown(source), name=path.stem, error=BadInput)
     raise BadInput(
-        f"there is no recipe {shown(source)!r}: no such file, and no bundled recipe of that name",
+        f"there is no recipe {quoted(source)}: no such file, and no bundled recipe of that name",
         hint=_known(source, bundled.recipe_names()),
     )
 
@@ -68,11 +68,11 @@ def config(source: str, *, folder: Path, where: str) -> Text:
             raise Refused(f"{where}: {error.message}", hint=error.hint) from None
     path = _path(source, folder)
     if not _is_file(path) and (found := bundled.find(bundled.configs_dir(), source)) is not None:
-        return _read(found, label=f"{found.name} (bundled)", name=found.stem, error=Refused)
+        return _read(found, label=f"{found.name} (bundled config)", name=found.stem, error=Refused)
     if exists(path):
         return _read(path, label=shown(source), name=path.stem, error=Refused)
     raise Refused(
-        f"{where}: there is no config {shown(source)!r}: no such file beside the recipe, "
+        f"{where}: there is no config {quoted(source)}: no such file beside the recipe, "
         "and no bundled config of that name",
         hint=_known(source, bundled.config_names()),
     )

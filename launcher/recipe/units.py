@@ -16,6 +16,7 @@ _DURATION = re.compile(
     r"(?:(?P<s>\d+(?:\.\d+)?)s)?"
 )
 _LONGEST = timedelta(days=365)
+_MOST_DOLLARS = 1_000_000
 _GIB = {"": 1, "g": 1, "gb": 1, "gib": 1, "t": 1024, "tb": 1024, "tib": 1024}
 _SIZE = re.compile(r"(\d+)\s*([a-z]*)", re.IGNORECASE)
 _GPU = re.compile(r"(?P<kind>[A-Za-z0-9][A-Za-z0-9._ -]*?)(?::(?P<count>\d+))?")
@@ -61,16 +62,16 @@ def dollars(value: object) -> Decimal:
         raise ValueError(shape)  # noqa: TRY004
     else:
         text = str(value).strip().removeprefix("$")
-        if text[-3:].isalpha() and text[-3:].upper() != "USD":
-            raise ValueError(f"{text[-3:]} is not understood: prices are in USD; {shape}")
         if text[-3:].upper() == "USD":
             text = text[:-3]
         try:
             amount = Decimal(text.strip())
         except InvalidOperation:
+            if re.fullmatch(r"[\d.]+ ?[A-Z]{3}", text):
+                shape = f"{text[-3:]} is not understood: prices are in USD; {shape}"
             raise ValueError(shape) from None
-    if not amount.is_finite() or amount <= 0:
-        raise ValueError("an amount is more than nothing")
+    if not amount.is_finite() or not 0 < amount < _MOST_DOLLARS:
+        raise ValueError("an amount is more than nothing, and less than a million dollars")
     return amount
 
 

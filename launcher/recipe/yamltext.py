@@ -46,6 +46,21 @@ class Document:
         """`file:line` of `path`."""
         return f"{self.label}:{self.line(path)}"
 
+    def bent_key(self, path: Sequence[str | int] = ()) -> tuple[str, str] | None:
+        """`file:line` and spelling of a key, in the mapping at `path`, that YAML takes for no text.
+
+        None when all are text.
+        """
+        node = self._root
+        for part in path:
+            step = _below(node, part)
+            node = step[1] if step else None
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key.tag != "tag:yaml.org,2002:str":
+                spelling = key.value if isinstance(key, yaml.ScalarNode) else "a list or mapping"
+                return f"{self.label}:{key.start_mark.line + 1}", spelling
+        return None
+
     def written(self, path: Sequence[str | int]) -> str | None:
         """The scalar at `path` as it is written, before YAML gives it a type; None if not one."""
         node = self._root
