@@ -91,7 +91,7 @@ def end(home: Path) -> None:
         group = (seen.state or {}).get("pgid") or (seen.state or {}).get("pid")
         raise MayStillBill(
             f"a process of {home.name} does not die",
-            hint=f"it may hang in the kernel; look at it with: ps -o pid,stat,wchan,args -g {group}",
+            hint=f"it may hang in the kernel; look at it with: ps -o pid,stat,args -g {group}",
         )
 
 

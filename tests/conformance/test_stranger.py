@@ -27,8 +27,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.copytree(SOURCE, folder / "source")
     target = folder / "site"
     subprocess.run(
-        [uv.find_uv_bin(), "pip", "install", "--quiet", "--offline", "--no-deps", "--no-cache"]
-        + ["--python", sys.executable, "--target", str(target), str(folder / "source")],
+        [
+            *(uv.find_uv_bin(), "pip", "install", "--quiet", "--offline", "--no-deps"),
+            *("--no-cache", "--python", sys.executable, "--target", str(target)),
+            str(folder / "source"),
+        ],
         check=True,
         cwd=folder,
     )

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from backends import runner
 from backends.lease import Lease
 from backends.protocol import Options
 from backends.testing import Rig, Trait
@@ -29,16 +30,16 @@ class ThisMachine(Rig):
         )
 
     def kill(self, lease: Lease) -> None:
-        """Kill every process that works in the job's folder, the runner first."""
-        for _ in range(200):
-            pids = list(_working_in(lease))
-            if not pids:
-                return
-            for pid in pids:
+        """Kill the runner and every process that carries its mark."""
+        state = self.backend().observe(lease).state
+        assert state is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(state["pid"], signal.SIGKILL)
+        while marked := runner.marked(dict(state)):
+            for pid in marked:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
-        raise AssertionError(f"processes of {lease.job} do not die")
 
     @contextlib.contextmanager
     def silence(self) -> Iterator[None]:
@@ -50,17 +51,6 @@ class ThisMachine(Rig):
             yield
         finally:
             away.rename(place)
-
-
-def _working_in(lease: Lease) -> Iterator[int]:
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        with contextlib.suppress(OSError):
-            here = (entry / "cwd").readlink()
-            line = (entry / "cmdline").read_bytes()
-            if lease.job in here.parts or lease.job.encode() in line:
-                yield int(entry.name)
 
 
 def local(
