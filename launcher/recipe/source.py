@@ -7,14 +7,16 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
-
-import httpx
 
 from backends.errors import BadInput, FtlaunchError, Refused
 from launcher import bundled
 from launcher.recipe.references import exists
 from launcher.wording import did_you_mean, quoted, shown
+
+if TYPE_CHECKING:
+    import httpx
 
 MOST_BYTES = 1 << 20
 """A recipe is a page or two; what is larger is another kind of file."""
@@ -132,6 +134,8 @@ def _decoded(content: bytes, label: str) -> str:
 
 def _download(url: str, *, transport: httpx.BaseTransport | None = None) -> Text:
     """Fetch a recipe; `transport` is httpx's own seam for tests."""
+    import httpx  # a fifth of a second, and most recipes are files
+
     label = shown(url)
     try:
         content = _fetch(url, label, transport)
@@ -154,6 +158,8 @@ def _download(url: str, *, transport: httpx.BaseTransport | None = None) -> Text
 
 
 def _fetch(url: str, label: str, transport: httpx.BaseTransport | None) -> bytes:
+    import httpx
+
     with httpx.Client(timeout=_TIMEOUT_S, transport=transport) as client:
         for _ in range(_MOST_REDIRECTS):
             if not url.startswith("https://"):

@@ -88,7 +88,7 @@ def test_a_plugin_of_the_users_may_read_keys_we_cannot_know(examine: Examine, fo
 
 def test_an_old_dataset_key_is_a_warning(examine: Examine) -> None:
     (problem,) = examine(GOOD + "  train_on_split: test\n")
-    assert (problem.severity, problem.where, problem.fix) == ("warning r.yml:5", "use split")
+    assert (problem.severity, problem.where, problem.fix) == ("warning", "r.yml:5", "use split")
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,9 @@ def test_every_bundled_recipe_is_without_fault_and_can_be_copied(name: str, tmp_
 @pytest.mark.parametrize("name", bundled.recipe_names())
 def test_every_bundled_recipe_can_be_shown(name: str) -> None:
     texts = recipe.bundled_texts(name)
-    assert [title for title, _ in texts] == [f"{name}.yml (bundled {what})" for what in ("recipe", "config")]
+    assert [title for title, _ in texts] == [
+        f"{name}.yml (bundled {what})" for what in ("recipe", "config")
+    ]
     assert all(isinstance(yaml.safe_load(text), dict) for _, text in texts)
 
 
