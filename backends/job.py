@@ -62,7 +62,7 @@ class Cache:
     """A folder of this machine that many jobs share: a base model, a data set.
 
     `key` is the digest of its content: a backend that holds the key already sends nothing.
-    The job sees it read-only at `at`.
+    The job sees it read-only at `at`; the places of the tree's files are relative to that.
     """
 
     key: str

@@ -80,7 +80,9 @@ class Backend(Protocol):
         A return guarantees: the inputs are laid out with the hashes they were given, the runner
         holds its lock, and the job goes on if this process dies now.
         `on_lease` is called the moment an id exists, before anything else can fail.
-        Launching a name that this backend already runs returns the lease it has.
+        Launching a name again returns the lease it has, whether the job runs or has ended: no job
+        is run twice. A launch that was cut short is done again under the same name. A name that
+        was released, and whose files are kept, is NotLaunched.
 
         Raises NotLaunched (nothing runs, nothing bills), Unsure (it may), or Refused for a job that
         this backend cannot hold (Unsupported). Those, and nothing else.
@@ -96,25 +98,31 @@ class Backend(Protocol):
         """How the job stands, now.
 
         A verdict once given does not change. `UNKNOWN` when the provider does not answer: never a
-        guess. `LOST` only when the backend is sure that nobody works on the job any more.
+        guess. `LOST` only when the backend is sure that no verdict can come any more: the job's
+        supervisor is gone, or the lease is none of ours. What it left running is still among the
+        leases, and a release ends it. Raises nothing.
         """
 
     def signal(self, lease: Lease, what: Signal, *, grace: timedelta) -> None:
         """Ask the running job for something; returns when the request has been taken in.
 
         STOP: end within `grace`, keeping what can be kept (a complete checkpoint, if the plan says
-        how); a grace of zero ends it now. CHECKPOINT: write one and go on.
+        how); a grace of zero ends it now. CHECKPOINT: write one and go on; grace means nothing.
         Asking a job that has ended is not an error.
         """
 
     def tunnel(self, lease: Lease, port: int) -> AbstractContextManager[Address]:
-        """Reach a port the job serves on its own loopback, from this machine only."""
+        """Reach a port the job serves on its own loopback, from this machine only.
+
+        Raises Lost when the job has ended. Whether anybody listens there is for the caller to see.
+        """
 
     def release(self, lease: Lease, *, keep: Keep) -> Files | None:
         """End the lease: whatever still runs is ended, whatever bills stops.
 
         Returns when the provider confirms it; again and again is fine. With Keep.FILES the run
-        directory stays readable and the Files are returned; with Keep.NOTHING it is gone.
+        directory stays readable and the Files are returned; with Keep.NOTHING it is gone, also
+        when it was kept at first. Of a lease that is not there nothing is kept: None.
         Raises MayStillBill when the provider does not confirm.
         """
 
@@ -125,7 +133,8 @@ class Backend(Protocol):
 
         Without `follow`, ends at the file's present end. With it, goes on as the file grows, yields
         b"" at least once a second while nothing new is there, and never ends by itself.
-        An offset past the end yields nothing. Raises Lost when there is no such file.
+        An offset past the end yields nothing. Raises Lost when there is no such file; a path that
+        leaves the run directory is none.
         """
 
     def fetch(self, files: Files, paths: Sequence[PurePosixPath], into: Path) -> None:
@@ -143,4 +152,4 @@ class Backend(Protocol):
         """
 
     def discard(self, files: Files) -> None:
-        """Remove a kept run directory; again and again is fine."""
+        """Remove a kept run directory; again and again is fine. Refused while its job runs."""

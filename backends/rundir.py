@@ -132,7 +132,7 @@ def checkpoints(state: Mapping[str, Any] | None) -> tuple[Checkpoint, ...]:
 def phase(state: Mapping[str, Any] | None) -> Phase:
     """The phase a state claims; `UNKNOWN` when it says nothing that is known here."""
     try:
-        return Phase((state or {}).get("phase"))
+        return Phase(str((state or {}).get("phase")))
     except ValueError:
         return Phase.UNKNOWN
 

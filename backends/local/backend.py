@@ -6,13 +6,12 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
 from backends import plan, rundir, runner
-from backends.errors import Lost, NotLaunched, Refused, Unsupported
+from backends.errors import BadInput, Lost, NotLaunched, Refused, Unsupported
 from backends.job import Attached, Files, Job
 from backends.lease import Address, Finding, Keep, Lease, Observation, Phase, Signal
 from backends.local import layout, supervisor, surroundings, transfer
@@ -24,7 +23,12 @@ _NOT_HERE = "there is nothing of it on this machine"
 
 
 def factory(options: Options) -> Local:
-    """What the entry point `local` names."""
+    """What the entry point `local` names. Raises BadInput for a detail: there is one machine."""
+    if options.detail:
+        raise BadInput(
+            f"the local backend takes no detail, and was given {options.detail!r}",
+            hint="write just: local",
+        )
     return Local(options)
 
 
@@ -44,6 +48,8 @@ class Local:
         return [self._check_state_dir(), _check_gpus()]
 
     def _check_state_dir(self) -> Finding:
+        import tempfile  # takes its time, and only a check needs it
+
         root = self._shelf.root
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def ensure(shelf: Shelf, cache: Cache, told: Callable[[int], None]) -> Path:
     with shelf.claim(f".cache.{folder.name}"):
         if held(shelf, cache):
             return folder / _TREE
-        fresh = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+        fresh = folder.with_name(f".{folder.name}.{os.urandom(4).hex()}")
         shelf.discard_tree(*folder.parent.glob(f".{folder.name}.*"), folder)
         (fresh / _TREE).mkdir(mode=0o700, parents=True)
         try:

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -131,12 +130,12 @@ class Shelf:
         before  the record of a launch that died half-way: its id lives on
         """
         if before is None:
-            before = Record(f"{job}.{secrets.token_hex(4)}", job, now.isoformat(), request)
+            before = Record(f"{job}.{os.urandom(4).hex()}", job, now.isoformat(), request)
         record = replace(before, request=request, stage=Stage.LAYING)
         self._make(self._runs)
         for leftover in self._runs.glob(f".{job}.*"):
             self.discard_tree(leftover)
-        fresh = self._runs / f".{job}.{secrets.token_hex(4)}"
+        fresh = self._runs / f".{job}.{os.urandom(4).hex()}"
         fresh.mkdir(mode=0o700)
         write_private(fresh / RECORD, json.dumps(asdict(record)).encode())
         self.remove(job)
@@ -147,7 +146,7 @@ class Shelf:
         """Note how far the job has come."""
         moved = replace(record, stage=stage)
         home = self.home(record.job)
-        partial = home / f".{RECORD}.{secrets.token_hex(4)}"
+        partial = home / f".{RECORD}.{os.urandom(4).hex()}"
         write_private(partial, json.dumps(asdict(moved)).encode())
         partial.replace(home / RECORD)
         return moved
@@ -156,7 +155,7 @@ class Shelf:
         """Take the job's folder away. It is gone in one step, then its disk space follows."""
         self._make(self._trash)
         with contextlib.suppress(FileNotFoundError):
-            self.home(job).rename(self._trash / f"{job}.{secrets.token_hex(4)}")
+            self.home(job).rename(self._trash / f"{job}.{os.urandom(4).hex()}")
         self.sweep()
 
     def sweep(self) -> None:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from backends import rundir
 from backends.errors import Lost, Refused
-from backends.local.copying import CHUNK_BYTES, clone
+from backends.local.copying import CHUNK_BYTES, clone, digest_of
 
 _POLL_S = 0.1
 _SILENCE_S = 0.5
@@ -95,7 +95,7 @@ def _bring(source: BinaryIO, target: Path, sha256: str | None) -> None:
                 name.unlink()
                 return
             _complete(part, source)
-            _verify(part, sha256, target)
+            _verify(name, sha256, target)
             os.fsync(part.fileno())
             name.replace(target)
     except OSError as error:
@@ -148,12 +148,11 @@ def _complete(part: BinaryIO, source: BinaryIO) -> None:
     part.flush()
 
 
-def _verify(part: BinaryIO, sha256: str | None, target: Path) -> None:
+def _verify(name: Path, sha256: str | None, target: Path) -> None:
     if sha256 is None:
         return
-    part.seek(0)
-    if hashlib.file_digest(part, "sha256").hexdigest() != sha256:
-        part.truncate(0)
+    if digest_of(name) != sha256:
+        name.unlink()
         raise Lost(f"{target.name!r} is no longer what its manifest says it was")
 
 

@@ -119,7 +119,7 @@ class Bench:
         def look() -> bytes | None:
             seen = self.backend.observe(lease)
             assert not seen.phase.ended, f"{seen.phase}: {seen.reason}; {self.logs(lease)}"
-            return self.bytes_if_there(lease.files, READY)
+            return self.content_if_there(lease.files, READY)
 
         return self.until("the program to be ready", look)
 
@@ -134,25 +134,25 @@ class Bench:
 
     # ── looking ───────────────────────────────────────────────────────────────────────────────
 
-    def bytes(self, files: Files, path: str | PurePosixPath, *, offset: int = 0) -> bytes:
+    def content(self, files: Files, path: str | PurePosixPath, *, offset: int = 0) -> bytes:
         """A file's content from `offset` on."""
         place = PurePosixPath(path)
         return b"".join(self.backend.read(files, place, offset=offset, follow=False))
 
-    def bytes_if_there(self, files: Files, path: str | PurePosixPath) -> bytes | None:
+    def content_if_there(self, files: Files, path: str | PurePosixPath) -> bytes | None:
         """A file's content; None when there is no such file."""
         try:
-            return self.bytes(files, path)
+            return self.content(files, path)
         except Lost:
             return None
 
     def json(self, files: Files, path: str | PurePosixPath) -> Any:
         """A file's content, parsed."""
-        return json.loads(self.bytes(files, path))
+        return json.loads(self.content(files, path))
 
     def logs(self, lease: Lease) -> str:
         """The first step's log, for a failure's message."""
-        found = self.bytes_if_there(lease.files, "logs/only/000001.log")
+        found = self.content_if_there(lease.files, "logs/only/000001.log")
         return (found or b"(no log)").decode("utf-8", "replace")
 
     def mine(self, lease: Lease) -> list[Lease]:

@@ -16,6 +16,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -24,7 +25,7 @@ from typing import Any
 from backends.job import Files, Job
 from backends.lease import Lease
 from backends.offer import Need
-from backends.plan import Plan, Step
+from backends.plan import Argument, Plan, Step
 from backends.protocol import Options, silent
 from backends.testing.rig import Rig, make
 
@@ -55,7 +56,7 @@ def printed_lease(child: subprocess.CompletedProcess[bytes]) -> Lease:
     return Lease(**{**found, "files": Files(**found["files"])}, created_at=created_at)
 
 
-def one_step(name: str, argv: list[str] | tuple[str, ...], deadline_s: float = 300) -> Job:
+def one_step(name: str, argv: Sequence[Argument], deadline_s: float = 300) -> Job:
     """A job of one command, bounded: what a failing test leaves behind ends by itself."""
     plan = Plan(steps=(Step("only", tuple(argv)),))
     return Job(name=name, plan=plan, deadline=timedelta(seconds=deadline_s))

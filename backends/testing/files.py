@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
@@ -41,21 +41,21 @@ class FilesOfAJob:
     def test_read_from_an_offset(self, bench: Bench, ended: Lease) -> None:
         """read: the bytes of one file, from the offset on, to its present end."""
         whole = _content("medium")
-        assert bench.bytes(ended.files, "output/medium") == whole
+        assert bench.content(ended.files, "output/medium") == whole
         for offset in (1, 6, 65_536, len(whole) - 1):
-            assert bench.bytes(ended.files, "output/medium", offset=offset) == whole[offset:]
+            assert bench.content(ended.files, "output/medium", offset=offset) == whole[offset:]
 
     def test_read_odd_names(self, bench: Bench, ended: Lease) -> None:
         """read: a file may have any name."""
         for name in ODD_NAMES:
-            assert bench.bytes(ended.files, PurePosixPath("output", name)) == _content(name)
+            assert bench.content(ended.files, PurePosixPath("output", name)) == _content(name)
 
     def test_read_past_the_end(self, bench: Bench, ended: Lease) -> None:
         """read: an offset past the end yields nothing."""
         size = len(_content("medium"))
-        assert bench.bytes(ended.files, "output/medium", offset=size) == b""
-        assert bench.bytes(ended.files, "output/medium", offset=size + 10) == b""
-        assert bench.bytes(ended.files, "output/none") == b""
+        assert bench.content(ended.files, "output/medium", offset=size) == b""
+        assert bench.content(ended.files, "output/medium", offset=size + 10) == b""
+        assert bench.content(ended.files, "output/none") == b""
 
     @pytest.mark.parametrize("follow", [False, True])
     @pytest.mark.parametrize("path", ["output/missing", "missing/too", "output"])
@@ -71,7 +71,7 @@ class FilesOfAJob:
     def test_read_stays_inside(self, bench: Bench, ended: Lease, path: str, tmp_path: Path) -> None:
         """read: a path that leaves the run directory is no file of it."""
         with pytest.raises(Lost):
-            bench.bytes(ended.files, path)
+            bench.content(ended.files, path)
         with pytest.raises(Lost):
             bench.backend.fetch(ended.files, [PurePosixPath(path)], tmp_path / "into")
 
@@ -79,7 +79,7 @@ class FilesOfAJob:
         """read: raises Lost when the run directory is not there; so do fetch and listing."""
         nobody = Files(bench.backend.name, f"{bench.new_name()}.0")
         with pytest.raises(Lost):
-            bench.bytes(nobody, "state.json")
+            bench.content(nobody, "state.json")
         with pytest.raises(Lost):
             bench.backend.fetch(nobody, [PurePosixPath("state.json")], tmp_path)
         with pytest.raises(Lost):
@@ -159,7 +159,7 @@ class FilesOfAJob:
         bench.backend.fetch(lease.files, [path], tmp_path)
         with (tmp_path / path).open("ab") as file:
             file.write(b"mine")
-        assert bench.bytes(lease.files, path) == b"result\n" * 3
+        assert bench.content(lease.files, path) == b"result\n" * 3
 
     # ── listing ───────────────────────────────────────────────────────────────────────────────
 
@@ -191,5 +191,5 @@ def _names(folder: Path) -> set[str]:
     }
 
 
-def _generator(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _generator(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
     yield from chunks

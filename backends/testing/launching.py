@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -31,8 +29,8 @@ class Launching:
         lease = child.printed_lease(died)
         bench.remember(lease)
         assert bench.wait(lease).phase is Phase.SUCCEEDED
-        assert bench.bytes(lease.files, "output/starts") == b"started\n"
-        assert bench.bytes(lease.files, "output/done") == b"done"
+        assert bench.content(lease.files, "output/starts") == b"started\n"
+        assert bench.content(lease.files, "output/done") == b"done"
 
     def test_launcher_dies_at_the_lease(self, bench: Bench) -> None:
         """launch: a launch that was cut short is found by its name or can be done again, once."""
@@ -41,7 +39,7 @@ class Launching:
         assert died.returncode == -9, died.stderr.decode()
         lease = bench.launch(job)
         assert bench.wait(lease).phase is Phase.SUCCEEDED
-        assert bench.bytes(lease.files, "output/starts") == b"started\n"
+        assert bench.content(lease.files, "output/starts") == b"started\n"
         assert len(bench.mine(lease)) <= 1
 
     def test_lease_is_told_at_once(self, bench: Bench) -> None:
@@ -95,16 +93,28 @@ class Launching:
         second = bench.launch(job)
         assert second == first
         assert [lease.id for lease in bench.mine(first)] == [first.id]
-        assert bench.bytes(first.files, "output/starts") == b"started\n"
+        assert bench.content(first.files, "output/starts") == b"started\n"
 
     def test_ended_name_is_not_run_again(self, bench: Bench) -> None:
-        """launch: a job is never run twice, also when it has ended before its lease was noted."""
+        """launch: a job that has ended is not run again: its name returns the lease it has."""
         job = bench.job(programs.ENDS_LATER, "0")
         first = bench.launch(job)
         assert bench.wait(first).phase is Phase.SUCCEEDED
-        with contextlib.suppress(NotLaunched):
-            assert bench.launch(job) == first
-        assert bench.bytes(first.files, "output/starts") == b"started\n"
+        bench.backend = bench.rig.backend()
+        assert bench.launch(job) == first
+        assert bench.content(first.files, "output/starts") == b"started\n"
+
+    def test_kept_name_is_taken(self, bench: Bench) -> None:
+        """launch: a name that was released, and whose files are kept, is NotLaunched."""
+        job = bench.job(programs.ENDS_LATER, "0")
+        first = bench.launch(job)
+        bench.wait(first)
+        kept = bench.backend.release(first, keep=Keep.FILES)
+        assert kept is not None
+        with pytest.raises(NotLaunched) as caught:
+            bench.launch(job)
+        assert job.name in caught.value.message
+        assert bench.content(kept, "output/starts") == b"started\n"
 
     def test_two_at_once(self, bench: Bench) -> None:
         """launch: two who launch one name at the same time get one job."""
@@ -119,7 +129,7 @@ class Launching:
             first, second = pool.map(go, range(2))
         assert first.id == second.id
         bench.wait_ready(first)
-        assert bench.bytes(first.files, "output/starts") == b"started\n"
+        assert bench.content(first.files, "output/starts") == b"started\n"
 
     def test_a_lease_can_be_written_down(self, bench: Bench) -> None:
         """lease: `data` and the files' `data` are strings only; a new process goes on with it."""
@@ -175,10 +185,13 @@ def _refused(bench: Bench, job: Job) -> None:
 
 
 def _spoil(file: LocalFile, how: str) -> None:
-    actions: dict[str, Callable[[], object]] = {
-        "changed": lambda: file.here.write_bytes(b"PLANNED"),
-        "shorter": lambda: file.here.write_bytes(b""),
-        "missing": file.here.unlink,
-        "folder": lambda: (file.here.unlink(), file.here.mkdir()),
-    }
-    actions[how]()
+    match how:
+        case "changed":
+            file.here.write_bytes(b"PLANNED")
+        case "shorter":
+            file.here.write_bytes(b"")
+        case "missing":
+            file.here.unlink()
+        case _:
+            file.here.unlink()
+            file.here.mkdir()

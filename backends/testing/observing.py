@@ -41,7 +41,7 @@ class Observing:
         seen = bench.wait(lease)
         assert (seen.phase, seen.exit_code) == (Phase.FAILED, 7)
         assert seen.reason
-        assert bench.bytes_if_there(lease.files, "output/third") is None
+        assert bench.content_if_there(lease.files, "output/third") is None
 
     def test_killed_step(self, bench: Bench) -> None:
         """observe: a step that died of signal n has exit code 128 + n."""
@@ -80,7 +80,7 @@ class Observing:
         state = bench.backend.observe(lease).state
         assert state is not None
         assert state["steps"][0]["segments"] >= 1
-        assert bench.bytes(lease.files, "logs/only/000001.log").endswith(b" hello\n")
+        assert bench.content(lease.files, "logs/only/000001.log").endswith(b" hello\n")
 
     def test_cost(self, bench: Bench) -> None:
         """observe: the cost so far is money or None; it does not go down."""
@@ -97,7 +97,7 @@ class Observing:
         lease = bench.launch(bench.job(programs.ENDS_LATER, "60", deadline=timedelta(seconds=1)))
         seen = bench.wait(lease)
         assert seen.phase is Phase.EXPIRED
-        assert bench.bytes_if_there(lease.files, "output/done") is None
+        assert bench.content_if_there(lease.files, "output/done") is None
 
     def test_step_time_out(self, bench: Bench) -> None:
         """observe: a step past its time-out ends the job as EXPIRED."""
@@ -114,7 +114,7 @@ class Observing:
         assert (seen.phase, seen.exit_code) == (Phase.LOST, None)
         assert seen.reason
         assert lease.id not in {found.id for found in bench.rig.backend().leases()}
-        assert bench.bytes(lease.files, "output/ready") == b""
+        assert bench.content(lease.files, "output/ready") == b""
 
     def test_silence_is_not_an_end(self, bench: Bench) -> None:
         """observe: UNKNOWN when the provider does not answer: never a guess."""

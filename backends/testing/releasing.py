@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from backends.errors import Lost
+from backends.errors import Lost, Refused
 from backends.job import Files
 from backends.lease import Keep, Lease, Phase
 from backends.testing import programs
@@ -46,7 +46,7 @@ class Releasing:
         assert kept is not None
         assert kept.backend == bench.backend.name
         bench.backend = bench.rig.backend()
-        assert bench.bytes(kept, "output/result") == b"result\n" * 3
+        assert bench.content(kept, "output/result") == b"result\n" * 3
         assert bench.json(kept, "manifest.json")["verdict"] == "succeeded"
 
     def test_release_keeps_the_verdict(self, bench: Bench) -> None:
@@ -61,7 +61,7 @@ class Releasing:
         lease = bench.run(programs.MAKES_FILES, '{"result": 3}')
         assert bench.backend.release(lease, keep=Keep.NOTHING) is None
         with pytest.raises(Lost):
-            bench.bytes(lease.files, "output/result")
+            bench.content(lease.files, "output/result")
         assert bench.mine(lease) == []
 
     @pytest.mark.parametrize("keep", list(Keep))
@@ -78,7 +78,7 @@ class Releasing:
         kept = bench.backend.release(lease, keep=Keep.FILES)
         assert kept is not None
         assert bench.backend.release(lease, keep=Keep.NOTHING) is None
-        assert bench.bytes_if_there(kept, "state.json") is None
+        assert bench.content_if_there(kept, "state.json") is None
 
     def test_release_of_an_unknown_lease(self, bench: Bench) -> None:
         """release: of a lease that is not there: nothing is raised, nothing is kept."""
@@ -95,7 +95,7 @@ class Releasing:
         assert bench.wait(lease).phase is Phase.LOST
         kept = bench.backend.release(lease, keep=Keep.FILES)
         assert kept is not None
-        assert bench.bytes(kept, READY) == b""
+        assert bench.content(kept, READY) == b""
         assert READY in bench.backend.listing(kept)
 
     def test_discard(self, bench: Bench) -> None:
@@ -107,7 +107,15 @@ class Releasing:
         bench.backend.discard(kept)
         bench.rig.backend().discard(kept)
         with pytest.raises(Lost):
-            bench.bytes(kept, PurePosixPath("output/result"))
+            bench.content(kept, PurePosixPath("output/result"))
+
+    def test_discard_while_it_runs(self, bench: Bench) -> None:
+        """discard: Refused while the job runs, which goes on."""
+        lease = bench.start(programs.ENDS_LATER, "60")
+        with pytest.raises(Refused):
+            bench.backend.discard(lease.files)
+        assert bench.backend.observe(lease).phase is Phase.RUNNING
+        assert bench.content(lease.files, READY) == b""
 
     def test_tunnel(self, bench: Bench) -> None:
         """tunnel: reaches a port the job serves on its own loopback."""

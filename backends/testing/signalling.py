@@ -30,8 +30,8 @@ class Signalling:
         kept = [found for found in rundir.checkpoints(seen.state) if found.complete]
         assert kept, f"no complete checkpoint in {seen.state}"
         step = kept[-1].path.name.rpartition("-")[2]
-        assert bench.bytes(lease.files, kept[-1].path / "last") == step.encode()
-        assert bench.bytes(lease.files, "output/final"), "the step was not let to end in order"
+        assert bench.content(lease.files, kept[-1].path / "last") == step.encode()
+        assert bench.content(lease.files, "output/final"), "the step was not let to end in order"
 
     def test_stop_ends_the_stubborn(self, bench: Bench) -> None:
         """signal: STOP ends a program that hears nothing, too, once the grace is over."""
@@ -55,7 +55,7 @@ class Signalling:
         bench.wait_ready(lease)
         bench.backend.signal(lease, Signal.STOP, grace=timedelta(minutes=2))
         assert bench.wait(lease).phase is Phase.STOPPED
-        assert bench.bytes_if_there(lease.files, "output/later") is None
+        assert bench.content_if_there(lease.files, "output/later") is None
 
     def test_checkpoint_and_go_on(self, bench: Bench) -> None:
         """signal: CHECKPOINT writes one and goes on."""

@@ -121,12 +121,12 @@ class WritesTheSecret(Local):
 
 
 class ShowsTheSecret(Local):
-    """Passes it the way that `env NAME=value command` does."""
+    """Passes it as an option, for everybody who types `ps` to see."""
 
     def launch(self, job: Job, offer: Offer, *, on_lease: Told, progress: Progress) -> Lease:
         step = job.plan.steps[0]
-        shown = tuple(f"{name}={value}" for name, value in job.secrets.items())
-        plan = replace(job.plan, steps=(replace(step, argv=("env", *shown, *step.argv)),))
+        shown = tuple(f"--{name}={value}" for name, value in job.secrets.items())
+        plan = replace(job.plan, steps=(replace(step, argv=(*step.argv, *shown)),))
         return super().launch(replace(job, plan=plan), offer, on_lease=on_lease, progress=progress)
 
 

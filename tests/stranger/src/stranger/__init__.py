@@ -1,6 +1,6 @@
 """A backend by somebody who has read `backends.protocol` and knows nothing else of ftlaunch.
 
-It sells a kennel: jobs are numbered boxes in a folder, each with a runner of its own.
+It rents out boxes: numbered folders, each with a job and a runner of its own.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from backends import (
     Options,
     Phase,
     Progress,
+    Refused,
     Signal,
     Unsupported,
     rundir,
@@ -97,6 +98,8 @@ class Stranger:
     def _place(self, job: Job, on_lease: Callable[[Lease], None], progress: Progress) -> Lease:
         for box in self._all():
             if _note(box)["job"] == job.name:
+                if (box / "released").exists():
+                    raise NotLaunched(f"box {box.name} still holds what {job.name} left")
                 if (box / "run" / rundir.STATE).exists():
                     on_lease(_lease(box))
                     return _lease(box)
@@ -207,6 +210,7 @@ class Stranger:
         if not box.exists():
             return None
         _end(box / "run")
+        (box / "released").touch()
         if keep is Keep.NOTHING:
             self.discard(lease.files)
             return None
@@ -255,7 +259,9 @@ class Stranger:
         }
 
     def discard(self, files: Files) -> None:
-        """Throw the box away."""
+        """Throw the box away, with nobody in it."""
+        if runner.status(str(self._boxes / files.id / "run"))["alive"]:
+            raise Refused(f"somebody works in box {files.id}", hint="release it first")
         with self._alone():
             shutil.rmtree(self._boxes / files.id, ignore_errors=True)
 
