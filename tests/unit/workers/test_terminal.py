@@ -347,9 +347,10 @@ def test_it_ends_when_everybody_has_gone_but_not_before(serve: Serve) -> None:
     with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE) as me:
         secret = TOKEN.encode()
         me.sendall(b"T" + struct.pack(">I", len(secret)) + secret)
-        seen = b""
-        while not (found := re.search(rb"pid (\d+)", seen)):
-            seen += me.recv(1024)
+        with me.makefile("rb") as frames:
+            seen = b""
+            while not (found := re.search(rb"pid (\d+) ", seen)):
+                seen += frames.read(struct.unpack(">xI", frames.read(5))[0])
         time.sleep(4)  # longer than it would wait alone
         assert served.process.poll() is None
         assert alive(int(found[1]))
