@@ -104,6 +104,13 @@ def prepare(request: Request, store: Store) -> Prepared:
         before = str(config["base_model"])
         config, change = _with_model(config, before)
         changes = (*changes, change)
+    if any(file.at == bundle.workdir / CONFIG for file in bundle.files):
+        raise Refused(
+            f"the recipe brings a file named {CONFIG}, which is what the job's own config is called",
+            hint="give the file another name",
+        )
+    if target.kind != "cpu":
+        environment.require_cuda13(environment.detect())
     chosen = environment.choose(config, gpu=target.kind != "cpu")
     run = spec.RunSpec(
         recipe=found.origin,

@@ -6,7 +6,7 @@ with uv under the user's cache directory and hands out the folder.
 """
 
 from launcher.environment.cache import cache_dir
-from launcher.environment.gpu import Gpu, detect
+from launcher.environment.gpu import Gpu, detect, require_cuda13
 from launcher.environment.make import (
     Installed,
     ensure,
@@ -34,6 +34,7 @@ __all__ = [
     "probe",
     "python_of",
     "remove",
+    "require_cuda13",
     "required_extras",
     "verify",
 ]

@@ -60,12 +60,12 @@ def test_the_recipe_these_tests_break_is_right(desk: Any) -> None:
 
 def test_a_missing_file(desk: Any) -> None:
     ended = desk.run("train", "no-such.yml")
-    assert_clean(ended, REFUSED, "no-such.yml")
+    assert_clean(ended, USAGE, "no-such.yml")
     assert_nothing_left(desk)
 
 
 def test_a_misspelled_recipe_name(desk: Any) -> None:
-    assert_clean(desk.run("train", "quikstart"), REFUSED, "quickstart")
+    assert_clean(desk.run("train", "quikstart"), USAGE, "quickstart")
 
 
 def test_an_empty_file(desk: Any) -> None:
