@@ -155,13 +155,16 @@ class Local:
         record = self._shelf.record(job.name)
         if record is None:
             return None
+        seen = supervisor.look(self._shelf.home(job.name))
+        started = seen.alive or seen.state is not None
+        if record.stage is not Stage.RELEASED and not started:
+            return None
         if record.stage is Stage.RELEASED or record.request != _request(job):
             raise NotLaunched(
                 f"another job named {job.name!r} left its files here",
                 hint="give this one another name, or remove the other",
             )
-        seen = supervisor.look(self._shelf.home(job.name))
-        return record.lease() if seen.alive or seen.state is not None else None
+        return record.lease()
 
     def _start(
         self, job: Job, claim: int, on_lease: Callable[[Lease], None], progress: Progress

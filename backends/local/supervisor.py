@@ -82,10 +82,9 @@ def end(home: Path) -> None:
         return
     runner.request_stop(str(home), 0.0)
     seen = _settled(home)
-    if seen.alive and seen.state is not None:
+    if seen.alive and seen.state is not None:  # it hangs, or somebody has suspended it
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(seen.state["pid"]), signal.SIGKILL)
-        runner.request_stop(str(home), 0.0)
         seen = _settled(home)
     if seen.alive or seen.leftover:
         group = (seen.state or {}).get("pgid") or (seen.state or {}).get("pid")
@@ -101,6 +100,9 @@ def _settled(home: Path) -> Seen:
     since = time.monotonic()
     while True:
         seen = look(home)
+        if seen.leftover:
+            runner.request_stop(str(home), 0.0)  # with no runner left, this ends the step itself
+            seen = look(home)
         if not (seen.alive or seen.leftover):
             return seen
         now = (seen.state or {}).get("version")
