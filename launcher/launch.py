@@ -106,7 +106,7 @@ def prepare(request: Request, store: Store) -> Prepared:
         changes = (*changes, change)
     if any(file.at == bundle.workdir / CONFIG for file in bundle.files):
         raise Refused(
-            f"the recipe brings a file named {CONFIG}, which is what the job's own config is called",
+            f"the recipe brings a file named {CONFIG}, the name of the job's own config",
             hint="give the file another name",
         )
     if target.kind != "cpu":

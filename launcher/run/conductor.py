@@ -26,6 +26,8 @@ from launcher import places
 from launcher.run import pull, spec
 from launcher.store import JobRecord, RunRecord, Store, open_store
 
+_QUIET_ENDS = {Phase.SUCCEEDED, Phase.STOPPED}
+
 POLL_S = 0.25
 """How often a living job is looked at when it is on this machine."""
 
@@ -217,8 +219,14 @@ class Conductor:
             f"{job.kind} {seen.phase}" + (f": {seen.reason}" if seen.reason else ""),
             job,
             phase=seen.phase.value,
-            exit_code=seen.exit_code,
+            job_exit_code=seen.exit_code,
+            hint=""
+            if seen.phase in _QUIET_ENDS
+            else f"its whole log: ftlaunch logs {self._run.name}",
         )
+
+    def _where_the_log_is(self, phase: Phase) -> str:
+        return "" if phase in _QUIET_ENDS else f"its whole log: ftlaunch logs {self._run.name}"
 
     # ── pull and release ──────────────────────────────────────────────────────────────────────
 
@@ -229,7 +237,7 @@ class Conductor:
         try:
             pulled = pull.pull(self._backend, job, self._run.output_dir, patterns=wanted.pull)
         except Lost as error:
-            self._say("pull-failed", error.message, job, hint=error.hint)
+            self._say("error", error.message, job, hint=error.hint, exit_code=error.exit_code)
             return
         self._store.mark_pulled(job.id)
         self._say(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backends.errors import FtlaunchError
+from backends.errors import FtlaunchError, MayStillBill
 from backends.lease import Phase
 from backends.protocol import Backend
 from launcher.run import conductor, pull
@@ -114,19 +114,32 @@ class Follower:
 
 
 def verdict(store: Store, run: RunRecord, *, job_id: int | None = None) -> int:
-    """The exit code that a run's (or one job's) end deserves."""
-    jobs = list(store.jobs(run.id))
-    if job_id is not None:
-        jobs = [job for job in jobs if job.id == job_id]
-    for event in reversed(store.events(run.id)):
-        code = event.data.get("exit_code")
-        if event.kind == "error" and isinstance(code, int) and event.job_id == jobs[-1].id:
-            return code
+    """The exit code that a run's end deserves, or one job's when `job_id` is given.
+
+    What counts is the last training and what came after it; an error that was mended since (a pull
+    that failed and was done again) no longer does.
+    """
+    jobs = [job for job in store.jobs(run.id) if job_id is None or job.id == job_id]
+    if job_id is None:
+        jobs = [job for job in jobs if job.kind != "inference"]
+        last = max((job.id for job in jobs if job.kind == "train"), default=0)
+        jobs = [job for job in jobs if job.id >= last]
+    if any(job.closed_at is None for job in jobs):
+        unsure = any(job.phase is Phase.UNKNOWN for job in jobs)
+        return MayStillBill.exit_code if unsure else FtlaunchError.exit_code
+    errors = {
+        event.job_id: event.data["exit_code"]
+        for event in store.events(run.id)
+        if event.kind == "error" and isinstance(event.data.get("exit_code"), int)
+    }
     for job in jobs:
-        if job.closed_at is None:
-            return 8 if job.phase is Phase.UNKNOWN else 1
-    phase = jobs[-1].phase if job_id is not None else store.run(run.id).phase
-    return EXIT_CODES.get(phase, FtlaunchError.exit_code)
+        if job.launched_at is None and job.id in errors:
+            return int(errors[job.id])
+        if code := EXIT_CODES.get(job.phase, FtlaunchError.exit_code):
+            return code
+        if job.pulled_at is None and job.id in errors:
+            return int(errors[job.id])
+    return 0
 
 
 EXIT_CODES = {

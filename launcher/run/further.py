@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backends.errors import BadInput, Lost, Refused
+from backends.lease import Phase
 from backends.offer import Offer
 from backends.protocol import Backend
 from launcher.run import pull, spec
@@ -44,7 +45,7 @@ def trained(store: Store, run: RunRecord) -> JobRecord:
     jobs = [job for job in store.jobs(run.id) if job.kind == "train" and job.launched_at]
     if not jobs:
         raise BadInput(f"{run.name} has not trained anything")
-    job = jobs[-1]
+    job = next((job for job in reversed(jobs) if job.phase is Phase.SUCCEEDED), jobs[-1])
     if job.files is None:
         raise Lost(f"the files of {run.name} are gone", hint="train it again")
     return job

@@ -61,15 +61,26 @@ def pull(backend: Backend, job: JobRecord, into: Path, *, patterns: Sequence[str
     wanted = [entry for entry in entries if selected(entry.path, patterns)]
     if job.phase is not Phase.SUCCEEDED:
         wanted = _with_checkpoint(backend, job.files, entries, wanted)
-    _room(into, sum(entry.size_bytes for entry in wanted))
-    _fetch_checked(backend, job.files, wanted, into)
-    _logs(backend, job, into)
-    if verified:
-        keep = into / "manifests"
-        keep.mkdir(exist_ok=True)
-        text = b"".join(backend.read(job.files, MANIFEST, offset=0, follow=False))
-        (keep / f"{job.kind}-{job.id}.json").write_bytes(text)
+    try:
+        _room(into, sum(entry.size_bytes for entry in wanted))
+        _fetch_checked(backend, job.files, wanted, into)
+        _logs(backend, job, into)
+        if verified:
+            _keep_manifest(backend, job, into)
+    except OSError as error:
+        raise Refused(
+            f"the results cannot be written to {into}: {error.strerror}",
+            hint="mend it, then: ftlaunch pull; the files stay where they are until then",
+        ) from error
     return Pulled(into=into, files=tuple(wanted), verified=verified)
+
+
+def _keep_manifest(backend: Backend, job: JobRecord, into: Path) -> None:
+    if job.files is not None:
+        folder = into / "manifests"
+        folder.mkdir(exist_ok=True)
+        text = b"".join(backend.read(job.files, MANIFEST, offset=0, follow=False))
+        (folder / f"{job.kind}-{job.id}.json").write_bytes(text)
 
 
 def inventory(backend: Backend, files: Files) -> tuple[list[Entry], bool]:

@@ -1,0 +1,104 @@
+"""A run of two jobs whose steps are a few lines of Python: everything real but the training."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from backends import LocalFile, MetricPattern, Offer, Plan, RunPath, Step, StopRecipe
+from backends.job import Environment
+from backends.offer import FREE
+from backends.plan import CheckpointRule
+from launcher.commands import Target
+from launcher.launch import add_job
+from launcher.run import spec
+from launcher.run.spec import AttachJob, JobSpec, RunSpec, Steps
+from launcher.store import RunRecord, Store, open_store
+
+WORK = """
+import os, sys, time
+run, name, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+os.makedirs(run + "/output", exist_ok=True)
+with open(run + "/output/starts-" + name, "a") as file:
+    file.write("started\\n")
+for number in range(20):
+    print("line", number, "of", name, flush=True)
+    time.sleep(seconds / 20)
+with open(run + "/output/" + name, "w") as file:
+    file.write("made by " + name)
+"""
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A user's state directory with one run in it."""
+
+    state: Path
+    out: Path
+    store: Store
+    run: RunRecord
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {**os.environ, "FTLAUNCH_STATE_DIR": str(self.state)}
+
+
+def job(kind: str, *, seconds: float, attach: tuple[AttachJob, ...] = ()) -> JobSpec:
+    """A job that takes `seconds` and makes `output/KIND`."""
+    argv = (sys.executable, "-c", WORK, RunPath(""), kind, str(seconds))
+    return JobSpec(
+        kind=kind,
+        plan=Plan(
+            steps=(Step(kind, argv),),
+            stop=StopRecipe(),
+            checkpoint=CheckpointRule("output/checkpoint-*", (("last",),)),
+            metrics=(MetricPattern(r"^line (?P<step>\d+)"),),
+            disk_reserve_bytes=4096,
+        ),
+        attach=attach,
+        after_success=bool(attach),
+    )
+
+
+def run_spec() -> RunSpec:
+    """The least that a run's specification may be."""
+    nothing: tuple[LocalFile, ...] = ()
+    return RunSpec(
+        recipe="toy",
+        config={"adapter": "lora"},
+        workdir=PurePosixPath("bundle"),
+        small=nothing,
+        data=nothing,
+        caches=(),
+        target=Target("cpu"),
+        environment=Environment(),
+        env={},
+        secrets=(),
+        steps=Steps(),
+    )
+
+
+@contextmanager
+def toy(folder: Path, *, seconds: float = 1.0) -> Iterator[Toy]:
+    """A run of a training and a merge, recorded and not yet begun."""
+    state = folder / "state"
+    store = open_store(state)
+    out = folder / "out"
+    run = store.add_run(
+        run_id="toy1",
+        name="toy",
+        recipe="toy",
+        backend="local",
+        output_dir=out,
+        spec=spec.run_to_json(run_spec()),
+    )
+    offer = Offer(backend="local", gpu=None, count=0, price=FREE)
+    first = add_job(store, run, job("train", seconds=seconds), offer)
+    attach = (AttachJob(first, PurePosixPath("inputs/train")),)
+    add_job(store, run, job("merge", seconds=seconds, attach=attach), offer)
+    yield Toy(state, out, store, run)
+    store.close()
