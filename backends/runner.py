@@ -142,6 +142,15 @@ def native(text: str) -> str:
     return os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
+def given_name(name: str) -> str:
+    """A name from the command line; PyPy reads that as UTF-8 whatever the locale."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return native(name)
+    return name
+
+
 def portable(name: str) -> str:
     """The inverse of `native`."""
     return os.fsencode(name).decode("utf-8", "surrogateescape")
@@ -2081,7 +2090,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Optional[List[str]] = None) -> int:
     """Do one command; its exit code."""
     asked = parser().parse_args(argv)
-    rundir = os.path.abspath(asked.rundir)
+    rundir = os.path.abspath(given_name(asked.rundir))
     if not os.path.isdir(rundir):
         sys.stderr.write("runner: there is no directory %r\n" % rundir)
         return USAGE

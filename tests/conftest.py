@@ -1,0 +1,47 @@
+"""Parts of the machine that a test needs and that may be absent: said once, and fatal under CI."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import pytest
+
+_KEY = "missing part"
+
+Missing = Callable[[str, str], NoReturn]
+
+
+@pytest.fixture
+def missing(request: pytest.FixtureRequest) -> Missing:
+    """`missing(what, why)`: give up this test for want of a part; the run's end says so."""
+
+    def give_up(what: str, why: str) -> NoReturn:
+        # A user property reaches the summary from an xdist worker, too.
+        request.node.user_properties.append((_KEY, f"{what}: {why}"))
+        pytest.skip(f"{what} is missing: {why}")
+
+    return give_up
+
+
+def _said(reporter: pytest.TerminalReporter) -> Iterator[str]:
+    for report in reporter.stats.get("skipped", ()):
+        for key, value in getattr(report, "user_properties", ()):
+            if key == _KEY:
+                yield str(value)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each missing part."""
+    found = list(_said(terminalreporter))
+    for part in sorted(set(found)):
+        terminalreporter.write_line(f"MISSING {part} ({found.count(part)} tests not run)", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Under CI every part must be there."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") == "true" and reporter is not None and any(_said(reporter)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

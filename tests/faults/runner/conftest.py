@@ -1,0 +1,3 @@
+from runner_rig import python, rig
+
+__all__ = ["python", "rig"]
