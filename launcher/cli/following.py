@@ -141,12 +141,21 @@ class Plain:
             self._last.clear()
 
 
-def tell_event(event: Event, last: deque[Line], *, shown: bool) -> None:
-    """Print an event; a failure comes with the last lines of the log, unless they were shown."""
+def tell_event(
+    event: Event,
+    last: deque[Line],
+    *,
+    shown: bool,
+    echo: Callable[[str, bool], None] = lambda text, bad: click.echo(text, err=bad),
+) -> None:
+    """Print an event; a failure comes with the last lines of the log, unless they were shown.
+
+    echo  prints one line; the second argument says that it is bad news
+    """
     bad = event.kind == "error" or event.data.get("phase") in {"failed", "lost", "expired"}
     if bad and not shown:
         for line in last:
-            click.echo(f"    {line.text}", err=True)
-    click.echo(f"{'ftlaunch: ' if bad else ''}{event.text}", err=bad)
+            echo(f"    {line.text}", True)
+    echo(f"{'ftlaunch: ' if bad else ''}{event.text}", bad)
     if hint := event.data.get("hint"):
-        click.echo(f"  {hint}", err=True)
+        echo(f"  {hint}", True)

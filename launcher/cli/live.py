@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from launcher.store import Event
 
 
+BAD = {False: "", True: "red"}
+
+
 class Live:
     """A progress bar with loss and speed; events scroll above it."""
 
@@ -68,7 +71,7 @@ class Live:
             self._last.append(said.line)
             self._on_step(said.line.step)
             if self._logs:
-                self._console.print(said.line.text, markup=False, highlight=False)
+                self._echo(said.line.text)
         elif said.metrics is not None:
             self._on_metrics(said.metrics)
         elif said.event is not None:
@@ -96,9 +99,13 @@ class Live:
         if event.kind == "progress":
             self._on_transfer(event)
         elif event.kind not in QUIET_EVENTS:
-            tell_event(event, self._last, shown=self._logs)
+            tell_event(event, self._last, shown=self._logs, echo=self._echo)
         if event.kind == "launched":
             self._last.clear()
+
+    def _echo(self, text: str, bad: bool = False) -> None:
+        """Above the moving line; whatever else wrote to the terminal would tear it."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True, style=BAD[bad])
 
     def _on_transfer(self, event: Event) -> None:
         if self._task is None or self._progress.tasks[0].description != event.text:
