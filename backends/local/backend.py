@@ -11,7 +11,15 @@ from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
 from backends import plan, rundir, runner
-from backends.errors import BadInput, Lost, NotLaunched, Refused, Unsupported
+from backends.errors import (
+    BadInput,
+    Lost,
+    MayStillBill,
+    NotLaunched,
+    Refused,
+    Unsupported,
+    Unsure,
+)
 from backends.job import Attached, Files, Job
 from backends.lease import Address, Finding, Keep, Lease, Observation, Phase, Signal
 from backends.local import layout, supervisor, surroundings, transfer
@@ -185,10 +193,18 @@ class Local:
             environment = surroundings.variables(job, self._options.environ)
             supervisor.start(home, environment, claim)
         except BaseException:
-            supervisor.end(home)
-            self._shelf.remove(job.name)
+            self._undo(lease)
             raise
         return lease
+
+    def _undo(self, lease: Lease) -> None:
+        """Leave nothing of a launch that failed; Unsure when that cannot be had."""
+        try:
+            supervisor.end(self._shelf.home(lease.job))
+        except MayStillBill as error:
+            told = f"the launch failed, and {error.message}"
+            raise Unsure(told, intent=lease.job, lease=lease, hint=error.hint) from error
+        self._shelf.remove(lease.job)
 
     def _write_plan(self, home: Path, job: Job) -> None:
         document = plan.document(job.plan, job=job.name, outputs=job.outputs, deadline=job.deadline)
