@@ -141,22 +141,22 @@ class Rig:
         assert found is not None
         return found
 
-    def lines(self, name: str = "only") -> list[rundir.LogLine]:
-        """The log of a step, all segments."""
+    def lines(self, name: str = "only", *, ended: bool = True) -> list[rundir.LogLine]:
+        """The log of a step, all segments. While it runs, a last line may be half written."""
         found = []
         for path in sorted((self.folder / "logs" / name).glob("*.log")):
             content = path.read_bytes()
-            assert content.endswith(b"\n")
+            assert content.endswith(b"\n") or not ended
             assert len(content) <= 1 << 20
-            for raw in content[:-1].split(b"\n"):
+            for raw in content.split(b"\n")[:-1]:
                 line = rundir.parse_line(raw)
                 if line is not None:
                     found.append(line)
         return found
 
-    def texts(self, name: str = "only") -> list[str]:
+    def texts(self, name: str = "only", *, ended: bool = True) -> list[str]:
         """What a step's log says, without what the runner itself adds."""
-        said = (line.text for line in self.lines(name))
+        said = (line.text for line in self.lines(name, ended=ended))
         return [text for text in said if not text.startswith("[runner] ")]
 
     def metrics(self) -> list[State]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Any
@@ -207,7 +208,7 @@ def test_the_detached_runner_does_not_mind_a_hangup(rig: Rig) -> None:
     plan_training(rig)
     begin(rig)
     state = rig.state()
-    runner.os.kill(state["pid"], signal.SIGHUP)
+    os.kill(state["pid"], signal.SIGHUP)
     rig.ask("checkpoint")
     rig.until("it goes on", lambda: len(complete(rig.state())) == 2)
     assert rig.ask("status")["phase"] == "running"
