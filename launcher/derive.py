@@ -7,6 +7,7 @@ nothing is done behind anybody's back.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -28,6 +29,9 @@ _ON_CPU: tuple[tuple[str, Any, str], ...] = (
 )
 
 _CPU_OPTIMIZER = "adamw_torch"
+
+_GPU_OPTIMIZER = re.compile(r"8bit|4bit|fp8|paged|apex")
+"""Optimizers with quantised or paged states, which bitsandbytes and torchao have for GPUs."""
 
 
 def derive(
@@ -66,7 +70,7 @@ def derive(
                 continue  # off unless asked for
             put(key, value, why)
         optimizer = str(derived.get("optimizer", _CPU_OPTIMIZER))
-        if optimizer not in {"adamw_torch", "sgd", "adafactor", "adagrad", "rmsprop"}:
+        if _GPU_OPTIMIZER.search(optimizer):
             put("optimizer", _CPU_OPTIMIZER, f"{optimizer} needs a GPU")
         if derived.get("adapter") == "qlora":
             put("adapter", "lora", "QLoRA needs 4-bit kernels, which need a GPU")
