@@ -1,6 +1,6 @@
 # Every target does its own set-up (scripts/setup.sh), once.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench env locks wheel
+.PHONY: help setup demo test check faults bench env locks wheel
 
 BIN := .venv/bin
 
@@ -19,6 +19,10 @@ test: ## Run all tests, in stages with a printed budget each (at most 45 minutes
 
 check: setup ## Run the quick checks: ruff, mypy, import-linter, unit tests (under two minutes)
 	@$(BIN)/python scripts/test.py style types imports locks unit
+
+faults: setup ## Run every fault test in its full size; can be stopped and gone on with
+	@sh scripts/setup.sh --test
+	@$(BIN)/python scripts/faults.py $(FAULTS)
 
 bench: setup ## Measure what benchmarks/README.md claims (needs an idle machine)
 	@$(BIN)/python -m benchmarks.startup
