@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "tests" / "faults" / "results.json"
@@ -77,7 +77,7 @@ def _passed(report: Path) -> set[str]:
     if not report.exists():
         return set()
     found = set()
-    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - pytest wrote it
+    for case in ET.parse(report).iter("testcase"):  # noqa: S314 - pytest wrote it
         if not any(child.tag in {"failure", "error", "skipped"} for child in case):
             file = str(case.get("classname", "")).replace(".", "/") + ".py"
             found.add(f"{file}::{case.get('name')}")
