@@ -4,9 +4,10 @@
     python scripts/make_quickstart_data.py --check   say whether those files are what this writes
 
 A query is one line of JSON with the parts that are needed of: `columns` (group by), `calculations`,
-`filters`, `orders` (by the operation's name), `limit`. The services, columns and wording are made up for this project. The
-sets of columns that the held-out queries use appear nowhere in training, so that a right answer
-there is put together, not remembered. Everything follows from SEED: each run writes the same bytes.
+`filters`, `orders` (by the operation's name), `limit`. The services, columns and wording are made
+up for this project. The sets of columns that the held-out queries use appear nowhere in training,
+so that a right answer there is put together, not remembered. Everything follows from SEED: each run
+writes the same bytes.
 """
 
 import argparse
