@@ -1,7 +1,4 @@
-"""The main use case: from what the user asked for to a run in the store, ready to go.
-
-`prepare` reads and checks and spends nothing; `begin` records and starts. A dry run stops between.
-"""
+"""From a plan to a run in the store that goes on by itself."""
 
 from __future__ import annotations
 
@@ -10,31 +7,22 @@ import re
 import secrets as random_source
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from decimal import Decimal
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
-from backends.errors import BadInput, Capped, NoCapacity, Refused
+from backends.errors import Refused
 from backends.job import Cache, Environment, LocalFile
-from backends.offer import Need, Offer
-from backends.protocol import Backend, Progress
-from backends.registry import load as load_backend
+from backends.offer import Offer
+from backends.protocol import Progress
 from launcher import bundle as bundling
-from launcher import environment, places, preflight, recipe
-from launcher.changes import Change
-from launcher.commands import CONFIG, Target
-from launcher.derive import derive, to_yaml
+from launcher import environment, places
+from launcher.commands import CONFIG
+from launcher.derive import to_yaml
+from launcher.planning import Prepared
 from launcher.run import build, conductor, pull, spec
 from launcher.run.staging import keep_copy, stage
 from launcher.store import RunRecord, Store
-
-if TYPE_CHECKING:
-    from launcher.recipe import Recipe
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 _SMALL = 8 * 1024 * 1024
 """Files up to this size are copied when a run begins: its later jobs get what the first one had."""
@@ -42,110 +30,6 @@ _SMALL = 8 * 1024 * 1024
 
 _SPARE = 64 * 1024 * 1024
 """Room that must be left beside the model: logs, adapters, the store."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user typed."""
-
-    source: str
-    sets: tuple[str, ...] = ()
-    data: Path | None = None
-    backend: str | None = None
-    gpus: tuple[tuple[str, int], ...] = ()
-    spot: bool = False
-    name: str | None = None
-    output: Path | None = None
-    extra: tuple[str, ...] = ()
-    only: str | None = None
-    merge: bool | None = None
-    max_duration: timedelta | None = None
-    max_cost: Decimal | None = None
-    max_price: Decimal | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
-    secrets: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A plan: everything that will be done, before any of it is."""
-
-    request: Request
-    recipe: Recipe
-    bundle: bundling.Bundle
-    problems: tuple[preflight.Problem, ...]
-    backend: Backend
-    backend_spec: str
-    offer: Offer
-    environment: environment.Spec
-    model: str | None
-    changes: tuple[Change, ...]
-    run: spec.RunSpec
-    name: str
-    output: Path
-
-
-def prepare(request: Request, store: Store) -> Prepared:
-    """Read the recipe and everything it names, check it, and settle what will be done.
-
-    Raises Refused for what the recipe, its data or this machine does not allow, BadInput for the
-    command line, Capped for a limit that cannot hold, NoCapacity when there is no such hardware.
-    """
-    found = recipe.load(request.source, sets=request.sets, data=request.data, cwd=Path.cwd())
-    problems = preflight.require_ok(preflight.examine(found))
-    bundle = bundling.gather(found)
-    backend_spec = request.backend or found.launch.backend or "local"
-    backend = load_backend(backend_spec, state_dir=places.backends_dir())
-    offer = _offer(backend, request, found)
-    target = _target(request, offer)
-    config, changes = derive(bundle.config, workdir=bundle.workdir, cpu=target.kind == "cpu")
-    model = _model(found, config)
-    if model is not None:
-        before = str(config["base_model"])
-        config, change = _with_model(config, before)
-        changes = (*changes, change)
-    if any(file.at == bundle.workdir / CONFIG for file in bundle.files):
-        raise Refused(
-            f"the recipe brings a file named {CONFIG}, the name of the job's own config",
-            hint="give the file another name",
-        )
-    if target.kind != "cpu":
-        environment.require_cuda13(environment.detect())
-    chosen = environment.choose(config, gpu=target.kind != "cpu")
-    run = spec.RunSpec(
-        recipe=found.origin,
-        config=config,
-        workdir=bundle.workdir,
-        small=tuple(file for file in bundle.files if not bundle.is_data(file)),
-        data=tuple(file for file in bundle.files if bundle.is_data(file)),
-        caches=bundle.caches,
-        target=target,
-        environment=Environment(),
-        env=_variables(found, request, bundle, target),
-        secrets=_secrets(found, request),
-        steps=_steps(found, request),
-        extra=request.extra,
-        artifacts=tuple(found.launch.artifacts),
-        max_duration=_duration(found, request, offer),
-        max_cost=request.max_cost or found.launch.budget.max_cost,
-    )
-    name = _name(store, request, found)
-    output = (request.output or Path("runs") / name).absolute()
-    return Prepared(
-        request=request,
-        recipe=found,
-        bundle=bundle,
-        problems=tuple(problems),
-        backend=backend,
-        backend_spec=backend_spec,
-        offer=offer,
-        environment=chosen,
-        model=model,
-        changes=(*found.changes, *bundle.changes, *changes),
-        run=run,
-        name=name,
-        output=output,
-    )
 
 
 def begin(prepared: Prepared, store: Store, *, progress: Progress) -> RunRecord:
@@ -219,72 +103,6 @@ def planned_jobs(prepared: Prepared) -> list[spec.JobSpec]:
     return [build.train(prepared.run), *_jobs_after(prepared.run, 0)]
 
 
-# ── the parts of a plan ───────────────────────────────────────────────────────────────────────
-
-
-def _offer(backend: Backend, request: Request, found: Recipe) -> Offer:
-    wanted = request.gpus or found.launch.hardware.gpus
-    wanted = tuple(gpu for gpu in wanted if gpu[0].lower() != "cpu")
-    hardware = found.launch.hardware
-    need = Need(
-        gpus=wanted,
-        cpus=hardware.cpu,
-        memory_gib=hardware.memory,
-        disk_gib=hardware.disk,
-        spot=request.spot or hardware.spot,
-        regions=tuple(hardware.regions),
-        nodes=hardware.nodes,
-    )
-    offers = backend.offers(need, live=False)
-    cap = request.max_price or found.launch.budget.max_price
-    affordable = [offer for offer in offers if cap is None or offer.price.amount <= cap]
-    if affordable:
-        return affordable[0]
-    if offers:
-        raise Capped(
-            f"the cheapest offer is {offers[0].price} an hour, above the limit of {cap}",
-            hint="raise --max-price, or ask for other hardware with -g",
-        )
-    kinds = ", ".join(f"{kind}:{count}" for kind, count in wanted) or "this job"
-    raise NoCapacity(
-        f"{backend.name} has nothing for {kinds}",
-        hint="see what there is with: ftlaunch check",
-    )
-
-
-def _target(request: Request, offer: Offer) -> Target:
-    asked_cpu = any(kind.lower() == "cpu" for kind, _ in request.gpus)
-    if offer.gpu is None or asked_cpu:
-        return Target(kind="cpu", gpus=0)
-    return Target(kind="cuda", gpus=offer.count)
-
-
-def _model(found: Recipe, config: Mapping[str, object]) -> str | None:
-    """Where the base model comes from, when the recipe says so for the one it names."""
-    text = found.launch.models.get(str(config.get("base_model")))
-    if text is not None:
-        from launcher import models
-
-        models.parse(text)
-    return text
-
-
-def _with_model(config: dict[str, object], before: str) -> tuple[dict[str, object], Change]:
-    place = _model_place(before)
-    changed = {
-        key: place
-        if key in {"base_model", "tokenizer_config", "base_model_config"} and value == before
-        else value
-        for key, value in config.items()
-    }
-    why = "the recipe says which package brings this model, so that no hub is needed"
-    return changed, Change(key="base_model", before=before, after=place, why=why)
-
-
-def _model_place(name: str) -> str:
-    return "./models/" + re.sub(r"[^A-Za-z0-9._-]+", "--", name)
-
-
 def _model_cache(prepared: Prepared, prefix: Path, progress: Progress) -> tuple[Cache, ...]:
     if prepared.model is None:
         return ()
@@ -305,21 +123,6 @@ def _staged(run: spec.RunSpec, folder: Path) -> tuple[LocalFile, ...]:
     return (config, *kept)
 
 
-def _variables(
-    found: Recipe, request: Request, bundle: bundling.Bundle, target: Target
-) -> dict[str, str]:
-    variables: dict[str, str] = {}
-    if bundle.offline:
-        variables["HF_HUB_OFFLINE"] = "1"
-    if target.kind == "cpu":
-        variables["CUDA_VISIBLE_DEVICES"] = ""
-    return {**variables, **found.launch.env, **request.env}
-
-
-def _secrets(found: Recipe, request: Request) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*found.launch.secrets, *request.secrets)))
-
-
 def require_secrets(names: Sequence[str]) -> None:
     """Raises Refused when a secret the recipe needs is not in this terminal's environment."""
     missing = [name for name in names if not os.environ.get(name)]
@@ -329,49 +132,6 @@ def require_secrets(names: Sequence[str]) -> None:
             hint=f"set it without leaving it in your shell's history: read -rs {missing[0]} "
             f"&& export {missing[0]}",
         )
-
-
-def _steps(found: Recipe, request: Request) -> spec.Steps:
-    asked = found.launch.steps
-    steps = spec.Steps(asked.preprocess, asked.train, asked.merge, asked.evaluate)
-    if request.only == "preprocess":
-        steps = spec.Steps(preprocess=True, train=False, merge=False, evaluate=False)
-    if request.merge is not None:
-        steps = replace(steps, merge=request.merge)
-    return steps
-
-
-def _duration(found: Recipe, request: Request, offer: Offer) -> timedelta | None:
-    """The deadline: the shorter of the limit in time and the limit in money at this price."""
-    limits = []
-    budget = found.launch.budget
-    if limit := request.max_duration or budget.max_duration:
-        limits.append(limit)
-    cost = request.max_cost or budget.max_cost
-    if cost is not None and offer.price.amount > 0:
-        limits.append(timedelta(hours=float(cost / offer.price.amount)))
-    return min(limits, default=None)
-
-
-def _name(store: Store, request: Request, found: Recipe) -> str:
-    if request.name is not None:
-        if not _NAME.fullmatch(request.name):
-            raise BadInput(
-                f"{request.name!r} cannot be a run's name",
-                hint="use letters, digits, dots, dashes and underscores, at most 40, "
-                "starting with a letter or digit",
-            )
-        if store.has_name(request.name):
-            raise BadInput(
-                f"there is a run named {request.name!r} already",
-                hint=f"choose another with -n, or remove it with: ftlaunch rm {request.name}",
-            )
-        return request.name
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", found.name).strip("-._")[:32] or "run"
-    number = 1
-    while store.has_name(f"{stem}-{number}") or (Path("runs") / f"{stem}-{number}").exists():
-        number += 1
-    return f"{stem}-{number}"
 
 
 def _require_room(run: spec.RunSpec, output: Path) -> None:

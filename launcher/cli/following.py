@@ -13,16 +13,12 @@ import click
 
 from backends.protocol import Progress
 from launcher import places
+from launcher.cli.telling import LAST_LINES, QUIET_EVENTS, tell_event, ways_back
 from launcher.run.follow import Follower, Said, verdict
 from launcher.store import Event, RunRecord, Store
 
 if TYPE_CHECKING:
     from launcher.run.logs import Line
-
-LAST_LINES = 20
-"""How much of a failed job's log is shown."""
-
-QUIET_EVENTS = frozenset({"progress", "released"})
 
 
 def start_up(*, quiet: bool) -> Progress:
@@ -83,7 +79,7 @@ def follow(
         return 0
     code = verdict(store, run, job_id=job_id)
     if as_json:
-        from launcher.cli.runs import describe
+        from launcher.cli.facts import describe
 
         click.echo(json.dumps(describe(store, store.run(run.id)), indent=2))
     return code
@@ -91,13 +87,6 @@ def follow(
 
 def _runs_by_itself(event: Event) -> bool:
     return event.kind in {"launched", "error"}
-
-
-def ways_back(run: RunRecord) -> None:
-    """How to return to a run that goes on."""
-    click.echo(f"  watch it:     ftlaunch logs -f {run.name}", err=True)
-    click.echo(f"  wait for it:  ftlaunch wait {run.name}", err=True)
-    click.echo(f"  stop it:      ftlaunch stop {run.name}", err=True)
 
 
 @contextlib.contextmanager
@@ -139,23 +128,3 @@ class Plain:
             tell_event(event, self._last, shown=self._logs)
         if event.kind == "launched":
             self._last.clear()
-
-
-def tell_event(
-    event: Event,
-    last: deque[Line],
-    *,
-    shown: bool,
-    echo: Callable[[str, bool], None] = lambda text, bad: click.echo(text, err=bad),
-) -> None:
-    """Print an event; a failure comes with the last lines of the log, unless they were shown.
-
-    echo  prints one line; the second argument says that it is bad news
-    """
-    bad = event.kind == "error" or event.data.get("phase") in {"failed", "lost", "expired"}
-    if bad and not shown:
-        for line in last:
-            echo(f"    {line.text}", True)
-    echo(f"{'ftlaunch: ' if bad else ''}{event.text}", bad)
-    if hint := event.data.get("hint"):
-        echo(f"  {hint}", True)

@@ -62,7 +62,7 @@ def inference(
 
     from launcher import asking, commands, places
     from launcher.cli import session
-    from launcher.cli.runs import backend_of, find
+    from launcher.cli.facts import backend_of, find
     from launcher.store import open_store
 
     if [prompt is not None, prompts is not None, chat, gradio].count(True) != 1:

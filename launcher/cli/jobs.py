@@ -42,7 +42,7 @@ def resume(run: str | None, detach: bool, as_json: bool) -> int:
 def _add(kind: str, name: str | None, **how: Any) -> int:
     from launcher import launch, places
     from launcher.cli import following
-    from launcher.cli.runs import backend_of, find
+    from launcher.cli.facts import backend_of, find
     from launcher.run import build, conductor, further
     from launcher.store import open_store
 

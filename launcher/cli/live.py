@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from launcher.cli.following import LAST_LINES, QUIET_EVENTS, tell_event
+from launcher.cli.telling import LAST_LINES, QUIET_EVENTS, tell_event
 from launcher.metrics import Reading
 from launcher.run.follow import Said
 

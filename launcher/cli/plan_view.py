@@ -12,8 +12,9 @@ import yaml
 from launcher import environment
 from launcher.commands import CONFIG
 from launcher.derive import to_yaml
-from launcher.launch import Prepared, planned_jobs
+from launcher.launch import planned_jobs
 from launcher.plan_text import arguments, command_text, printable
+from launcher.planning import Prepared
 from launcher.run.pull import human_bytes
 from launcher.run.spec import JobSpec
 

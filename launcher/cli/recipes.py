@@ -41,7 +41,7 @@ def recipes(ctx: click.Context, as_json: bool) -> None:
 @click.argument("name", shell_complete=options.complete_recipe)
 def show(name: str) -> None:
     """Print a bundled recipe and its axolotl config."""
-    from launcher.recipe import bundled_texts
+    from launcher.bundled_copy import bundled_texts
 
     for title, text in bundled_texts(name):
         click.echo(f"# {title}")
@@ -53,7 +53,7 @@ def show(name: str) -> None:
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 def copy(name: str, folder: Path | None) -> None:
     """Copy a bundled recipe, its config and its data to FOLDER (default: ./NAME)."""
-    from launcher.recipe import copy_bundled
+    from launcher.bundled_copy import copy_bundled
 
     into = folder or Path(name)
     made = copy_bundled(name, into)

@@ -6,32 +6,18 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from backends.errors import BadInput, FtlaunchError
+from backends.errors import BadInput
 from backends.lease import Phase
-from backends.registry import load
 from launcher import places
 from launcher.cli import options
+from launcher.cli.facts import backend_of, describe, find, row_of
 from launcher.plan_text import printable
-from launcher.store import JobRecord, RunRecord, Store, open_store
-
-if TYPE_CHECKING:
-    from backends.protocol import Backend
+from launcher.store import RunRecord, Store, open_store
 
 PAGE = 50
-
-
-def find(store: Store, name: str | None) -> RunRecord:
-    """The run of this name, or the last one."""
-    return store.run(name) if name else store.last_run()
-
-
-def backend_of(run: RunRecord) -> Backend:
-    """The backend that the run is on."""
-    return load(run.backend, state_dir=places.backends_dir())
 
 
 @click.command()
@@ -44,7 +30,7 @@ def ps(everything: bool, page: int, as_json: bool) -> None:
     offset = (page - 1) * PAGE
     runs = store.runs(alive=not everything, limit=PAGE if everything else -1, offset=offset)
     if as_json:
-        click.echo(json.dumps([_row(store, run) for run in runs], indent=2))
+        click.echo(json.dumps([row_of(store, run) for run in runs], indent=2))
         return
     if not runs:
         total = store.count_runs()
@@ -52,7 +38,7 @@ def ps(everything: bool, page: int, as_json: bool) -> None:
         return
     rows = [("NAME", "STATE", "JOB", "BACKEND", "AGE", "RECIPE")]
     for run in runs:
-        row = _row(store, run)
+        row = row_of(store, run)
         rows.append(
             (run.name, row["phase"], row["job"], run.backend, age(run.created_at), run.recipe)
         )
@@ -61,36 +47,6 @@ def ps(everything: bool, page: int, as_json: bool) -> None:
         pages = -(-store.count_runs() // PAGE)
         if pages > 1:
             click.echo(f"page {page} of {pages}" + (" (--page N)" if page < pages else ""))
-
-
-def _row(store: Store, run: RunRecord) -> dict[str, Any]:
-    """A run in a line: its open job as it stands now, if it has one."""
-    row = {
-        "name": run.name,
-        "id": run.id,
-        "phase": run.phase.value,
-        "job": "",
-        "backend": run.backend,
-        "created_at": run.created_at.isoformat(),
-        "ended_at": run.ended_at.isoformat() if run.ended_at else None,
-        "recipe": run.recipe,
-        "output": str(run.output_dir),
-    }
-    job = next((job for job in store.jobs(run.id) if job.closed_at is None), None)
-    if job is not None:
-        row["job"] = job.kind
-        row["phase"] = now_phase(run, job).value
-    return row
-
-
-def now_phase(run: RunRecord, job: JobRecord) -> Phase:
-    """How an open job stands, asked of its backend; the store alone would repeat old news."""
-    if job.ended_at is not None or job.lease is None:
-        return job.phase
-    try:
-        return backend_of(run).observe(job.lease).phase
-    except FtlaunchError:
-        return Phase.UNKNOWN
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> None:
@@ -157,7 +113,7 @@ def _print_line(step: str, time: str, text: str, *, as_json: bool) -> None:
 def _follow_logs(
     store: Store, run: RunRecord, *, step: str | None, skip: int, as_json: bool
 ) -> int:
-    from launcher.cli.following import ways_back
+    from launcher.cli.telling import ways_back
     from launcher.run.follow import Follower, verdict
 
     count = 0
@@ -194,39 +150,6 @@ def inspect(run: str | None, as_json: bool) -> None:
                 click.echo(f"  {key + ':':<12} {printable(str(job[key]))}")
         for step in job["steps"]:
             click.echo(f"  {step['name'] + ':':<12} {step['command']}")
-
-
-def describe(store: Store, run: RunRecord) -> dict[str, Any]:
-    """A run and its jobs as data."""
-    from launcher.plan_text import command_text
-    from launcher.run.spec import job_from_json
-
-    facts = _row(store, run)
-    facts["jobs"] = [
-        {
-            "kind": job.kind,
-            "name": job.name,
-            "phase": (now_phase(run, job) if job.closed_at is None else job.phase).value,
-            "reason": job.reason,
-            "exit_code": job.exit_code,
-            "launched_at": _iso(job.launched_at),
-            "ended_at": _iso(job.ended_at),
-            "pulled_at": _iso(job.pulled_at),
-            "closed_at": _iso(job.closed_at),
-            "cost": None if job.cost is None else str(job.cost),
-            "files": None if job.files is None else job.files.id,
-            "steps": [
-                {"name": step.name, "command": command_text(step.argv)}
-                for step in job_from_json(job.spec).plan.steps
-            ],
-        }
-        for job in store.jobs(run.id)
-    ]
-    return facts
-
-
-def _iso(when: datetime | None) -> str | None:
-    return None if when is None else when.isoformat()
 
 
 @click.command()

@@ -112,11 +112,11 @@ def _go(
     as_json: bool,
     merge: bool | None = None,
 ) -> int:
-    from launcher import launch, places
+    from launcher import launch, places, planning
     from launcher.cli import following, plan_view
     from launcher.store import open_store
 
-    request = launch.Request(
+    request = planning.Request(
         source=recipe,
         sets=sets,
         data=data,
@@ -135,7 +135,7 @@ def _go(
         secrets=secrets,
     )
     store = open_store(places.state_dir())
-    prepared = launch.prepare(request, store)
+    prepared = planning.prepare(request, store)
     if dry_run:
         plan_view.show(prepared, as_json=as_json)
         return 0

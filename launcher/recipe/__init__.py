@@ -26,8 +26,6 @@ __all__ = [
     "LaunchRecipe",
     "Recipe",
     "Steps",
-    "bundled_texts",
-    "copy_bundled",
     "load",
 ]
 
@@ -215,17 +213,3 @@ def _put(
     key, changes = overrides.put_data(draft.config, text, why, complain, folder=path.is_dir())
     draft.over[key] = said_at
     draft.changes += changes
-
-
-def bundled_texts(name: str) -> list[tuple[str, str]]:
-    """The titles and texts of a bundled recipe and its config."""
-    from launcher.recipe import bundled_copy
-
-    return bundled_copy.bundled_texts(name)
-
-
-def copy_bundled(name: str, into: Path) -> list[Path]:
-    """Copy a bundled recipe and all it needs to a folder; the recipe's copy comes first."""
-    from launcher.recipe import bundled_copy
-
-    return bundled_copy.copy_bundled(name, into)

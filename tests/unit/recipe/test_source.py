@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from backends.errors import BadInput, FtlaunchError, Refused
-from launcher import bundle, bundled, preflight, recipe
+from launcher import bundle, bundled, bundled_copy, preflight, recipe
 from launcher.recipe import source
 
 URL = "https://example.org/some/My%20recipe.yml?raw=1"
@@ -128,7 +128,7 @@ def test_an_unknown_name_gets_a_guess_and_the_list(tmp_path: Path) -> None:
 def test_every_bundled_recipe_is_without_fault_and_can_be_copied(name: str, tmp_path: Path) -> None:
     found = recipe.load(name, cwd=tmp_path)
     assert preflight.examine(found) == []
-    made = recipe.copy_bundled(name, tmp_path / "mine")
+    made = bundled_copy.copy_bundled(name, tmp_path / "mine")
     copy = recipe.load(str(made[0]), cwd=tmp_path)
     assert copy.base_dir == (tmp_path / "mine").resolve()
     assert copy.config == found.config
@@ -136,12 +136,12 @@ def test_every_bundled_recipe_is_without_fault_and_can_be_copied(name: str, tmp_
     before, after = bundle.gather(found), bundle.gather(copy)
     assert [(f.at, f.sha256) for f in after.files] == [(f.at, f.sha256) for f in before.files]
     with pytest.raises(BadInput, match="is there already"):
-        recipe.copy_bundled(name, tmp_path / "mine")
+        bundled_copy.copy_bundled(name, tmp_path / "mine")
 
 
 @pytest.mark.parametrize("name", bundled.recipe_names())
 def test_every_bundled_recipe_can_be_shown(name: str) -> None:
-    texts = recipe.bundled_texts(name)
+    texts = bundled_copy.bundled_texts(name)
     assert [title for title, _ in texts] == [
         f"{name}.yml (bundled {what})" for what in ("recipe", "config")
     ]

@@ -1,0 +1,88 @@
+"""Facts about runs, for printing: as rows, as documents, as they stand now."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from backends.errors import FtlaunchError
+from backends.lease import Phase
+from backends.registry import load
+from launcher import places
+from launcher.store import JobRecord, RunRecord, Store
+
+if TYPE_CHECKING:
+    from backends.protocol import Backend
+
+
+def find(store: Store, name: str | None) -> RunRecord:
+    """The run of this name, or the last one."""
+    return store.run(name) if name else store.last_run()
+
+
+def backend_of(run: RunRecord) -> Backend:
+    """The backend that the run is on."""
+    return load(run.backend, state_dir=places.backends_dir())
+
+
+def row_of(store: Store, run: RunRecord) -> dict[str, Any]:
+    """A run in a line: its open job as it stands now, if it has one."""
+    row = {
+        "name": run.name,
+        "id": run.id,
+        "phase": run.phase.value,
+        "job": "",
+        "backend": run.backend,
+        "created_at": run.created_at.isoformat(),
+        "ended_at": run.ended_at.isoformat() if run.ended_at else None,
+        "recipe": run.recipe,
+        "output": str(run.output_dir),
+    }
+    job = next((job for job in store.jobs(run.id) if job.closed_at is None), None)
+    if job is not None:
+        row["job"] = job.kind
+        row["phase"] = now_phase(run, job).value
+    return row
+
+
+def now_phase(run: RunRecord, job: JobRecord) -> Phase:
+    """How an open job stands, asked of its backend; the store alone would repeat old news."""
+    if job.ended_at is not None or job.lease is None:
+        return job.phase
+    try:
+        return backend_of(run).observe(job.lease).phase
+    except FtlaunchError:
+        return Phase.UNKNOWN
+
+
+def describe(store: Store, run: RunRecord) -> dict[str, Any]:
+    """A run and its jobs as data."""
+    from launcher.plan_text import command_text
+    from launcher.run.spec import job_from_json
+
+    facts = row_of(store, run)
+    facts["jobs"] = [
+        {
+            "kind": job.kind,
+            "name": job.name,
+            "phase": (now_phase(run, job) if job.closed_at is None else job.phase).value,
+            "reason": job.reason,
+            "exit_code": job.exit_code,
+            "launched_at": _iso(job.launched_at),
+            "ended_at": _iso(job.ended_at),
+            "pulled_at": _iso(job.pulled_at),
+            "closed_at": _iso(job.closed_at),
+            "cost": None if job.cost is None else str(job.cost),
+            "files": None if job.files is None else job.files.id,
+            "steps": [
+                {"name": step.name, "command": command_text(step.argv)}
+                for step in job_from_json(job.spec).plan.steps
+            ],
+        }
+        for job in store.jobs(run.id)
+    ]
+    return facts
+
+
+def _iso(when: datetime | None) -> str | None:
+    return None if when is None else when.isoformat()
