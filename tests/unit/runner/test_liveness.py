@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -94,6 +95,14 @@ def test_looking_does_not_keep_a_run_from_starting(rig: Rig) -> None:
         assert runner.status(str(rig.folder))["phase"] in seen
     assert starting.returncode == 0
     assert rig.until_ended()["phase"] == "succeeded"
+
+
+def test_two_that_look_at_once_do_not_take_each_other_for_a_runner(rig: Rig) -> None:
+    rig.plan(step(""))
+    rig.run()
+    with (rig.folder / "lock").open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert rig.ask("status")["alive"] is False
 
 
 def test_before_the_start_a_run_is_absent(rig: Rig) -> None:
