@@ -113,6 +113,8 @@ def seconds_from_env(name: str, default: float) -> float:
 
 HEARTBEAT_S = seconds_from_env("FTLAUNCH_HEARTBEAT_S", 5.0)
 PROGRESS_S = seconds_from_env("FTLAUNCH_PROGRESS_S", 1.0)
+# An interrupt can be lost, for example to a hook that swallows the exit: it is sent again.
+RESEND_S = seconds_from_env("FTLAUNCH_RESEND_S", 20.0)
 SIGNAL_GRACE_S = seconds_from_env("FTLAUNCH_SIGNAL_GRACE_S", 25.0)  # containers kill after 30 s
 
 
@@ -1111,6 +1113,7 @@ class Ending:
         self._listed = step.name in self._recipe.steps
         self._began = clock()
         self._signalled_at: Optional[float] = None
+        self._sent_at = 0.0
         self.killed_at: Optional[float] = None
         self.how = ""
         self._old = supervisor.checkpoints.now_ready()
@@ -1137,6 +1140,9 @@ class Ending:
             self._maybe_interrupt(now)
         elif now >= self._signalled_at + self._recipe.interrupt_s:
             self._kill(now, "still there %g s after the signal" % self._recipe.interrupt_s)
+        elif self._listed and now >= self._sent_at + RESEND_S:
+            self._sent_at = now
+            self._child.signal(signal.SIGINT)
 
     def _maybe_interrupt(self, now: float) -> None:
         if self._waits:
@@ -1146,7 +1152,7 @@ class Ending:
             self.how = "checkpoint %s" % done if done else "no new checkpoint in time"
             self._supervisor.note(self.how)
         what = signal.SIGINT if self._listed else signal.SIGTERM
-        self._signalled_at = now
+        self._signalled_at = self._sent_at = now
         self._child.signal(what)
         self._supervisor.note("%s to the process group" % what.name)
 

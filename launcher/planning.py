@@ -106,7 +106,7 @@ def prepare(request: Request, store: Store) -> Prepared:
         caches=bundle.caches,
         target=target,
         environment=Environment(),
-        env=_variables(found, request, bundle, target),
+        env=_variables(found, request, bundle, target, offer),
         secrets=_secrets(found, request),
         steps=_steps(found, request),
         extra=request.extra,
@@ -197,13 +197,15 @@ def _model_place(name: str) -> str:
 
 
 def _variables(
-    found: Recipe, request: Request, bundle: bundling.Bundle, target: Target
+    found: Recipe, request: Request, bundle: bundling.Bundle, target: Target, offer: Offer
 ) -> dict[str, str]:
     variables: dict[str, str] = {}
     if bundle.offline:
         variables["HF_HUB_OFFLINE"] = "1"
     if target.kind == "cpu":
         variables["CUDA_VISIBLE_DEVICES"] = ""
+        # Left to itself, accelerate counts the cores of the whole machine, and may find none.
+        variables["OMP_NUM_THREADS"] = str(offer.cpus or 1)
     return {**variables, **found.launch.env, **request.env}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
@@ -72,7 +71,7 @@ class Local:
         """This machine, free of charge, if it has what is needed. See `Backend.offers`."""
         del live  # nothing here is on a network
         gpus = surroundings.wanted(need, surroundings.gpus())
-        cpus, memory = os.cpu_count() or 1, surroundings.memory_gib()
+        cpus, memory = surroundings.cpus(), surroundings.memory_gib()
         too_little = (need.cpus or 0) > cpus or (need.memory_gib or 0) > memory
         if gpus is None or too_little or need.nodes > 1:
             return []

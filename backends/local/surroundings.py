@@ -56,6 +56,14 @@ class Gpu:
     memory_gib: float
 
 
+def cpus() -> int:
+    """The cores this process may use, which can be fewer than the machine has."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
 def gpus() -> tuple[Gpu, ...]:
     """The NVIDIA GPUs of this machine; none where no driver answers."""
     program = shutil.which("nvidia-smi")

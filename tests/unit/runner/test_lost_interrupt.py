@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from runner_rig import Rig, step
 
 LOSES_THE_FIRST = """
@@ -20,10 +19,8 @@ while True:
 """
 
 
-def test_an_interrupt_that_was_lost_is_sent_again(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FTLAUNCH_RESEND_S", "0.5")
+def test_an_interrupt_that_was_lost_is_sent_again(rig: Rig) -> None:
+    rig.env["FTLAUNCH_RESEND_S"] = "0.5"
     (rig.folder / "output").mkdir(exist_ok=True)
     recipe = {"touch": [], "wait_s": 1, "interrupt_s": 600, "steps": ["only"]}
     rig.plan(step(LOSES_THE_FIRST), stop=recipe)
