@@ -48,13 +48,33 @@ bf16: false
 strict: true
 """
 
-# axolotl's own inference, but greedy, and with several prompts on one standard input.
+NEW_TOKENS = 48
+
+# The tiny model as it is made repeats one token. With larger weights it babbles, and with this seed
+# the best token is ahead of the next by 0.001 in every place: batches and single prompts, which
+# differ by a millionth, must agree.
+BABBLE = """
+import sys
+import torch
+from safetensors.torch import load_file, save_file
+
+torch.manual_seed(16)
+for name, mark, change in (
+    ("model/model", "layers.", lambda old: old * 12 if old.dim() == 2 else old),
+    ("adapter/adapter_model", "lora_B", lambda old: torch.randn_like(old) * 0.2),
+):
+    path = f"{sys.argv[1]}/tiny/{name}.safetensors"
+    tensors = {key: change(old) if mark in key else old for key, old in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+"""
+
+# axolotl's own inference, but greedy, short, and with several prompts on one standard input.
 GREEDY = """
 import json, sys
 import fire
 import axolotl.cli.inference as inference
 
-prompts = json.loads(sys.argv.pop(1))
+prompts, new_tokens = json.loads(sys.argv.pop(1))
 Sampling = inference.GenerationConfig
 
 class Greedy(Sampling):
@@ -62,7 +82,7 @@ class Greedy(Sampling):
         for name in ("temperature", "top_p", "top_k"):
             values.pop(name, None)
         if "do_sample" in values:
-            values["do_sample"] = False
+            values |= {"do_sample": False, "max_new_tokens": new_tokens}
         super().__init__(**values)
 
 class Typed:
@@ -167,6 +187,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     made = Job(root, environment.python_of(prefix))
     made.bundle.mkdir()
     made.run([str(made.python), str(ROOT / "scripts" / "make_tiny.py"), str(made.bundle)])
+    made.run([str(made.python), "-c", BABBLE, str(made.bundle)])
     config = (ROOT / "configs" / "tiny.yml").read_text()
     (made.bundle / commands.CONFIG).write_text(config + ON_CPU)
     shutil.copytree(made.bundle / "tiny" / "adapter", root / ADAPTER.path)
@@ -198,25 +219,26 @@ def test_the_worker_answers_as_axolotls_own_inference_does(job: Job) -> None:
                 prompts=RunPath("prompts.jsonl"),
                 answers=RunPath("output/answers.jsonl"),
                 adapter=ADAPTER,
-                decoding=Decoding(batch_size=3),
+                decoding=Decoding(max_new_tokens=NEW_TOKENS, batch_size=3),
             )
         )
     )
     assert "answered 4/4" in printed
-    said = [json.loads(line) for line in (job.root / "output/answers.jsonl").open()]
+    lines = (job.root / "output/answers.jsonl").read_text().split("\n")[:-1]
+    said = [json.loads(line) for line in lines]
     assert "line 2 is not JSON" in said.pop(1)["error"]
     assert [row["id"] for row in said] == [0, 1, 2]
 
     real = job.argv(commands.inference(target=CPU, adapter=ADAPTER))
     arguments = real[real.index("axolotl.cli.inference") + 1 :]
-    log = job.run([str(job.python), "-c", GREEDY, json.dumps(prompts), *arguments])
+    log = job.run([str(job.python), "-c", GREEDY, json.dumps([prompts, NEW_TOKENS]), *arguments])
     blocks = log.split(ASKS)[1:4]
     axolotls = [
         extract_answer(f"{ASKS}{block}{ASKS}", prompt)
         for block, prompt in zip(blocks, prompts, strict=True)
     ]
     assert [plain(row["answer"]) for row in said] == [plain(answer) for answer in axolotls]
-    assert len({plain(answer) for answer in axolotls}) == len(prompts)  # it says something, too
+    assert all(len(set(plain(answer))) > 10 for answer in axolotls)  # it says something, too
 
 
 def test_the_base_model_answers_otherwise_and_a_second_run_goes_on(job: Job) -> None:
@@ -232,7 +254,7 @@ def test_the_base_model_answers_otherwise_and_a_second_run_goes_on(job: Job) -> 
     (job.root / "output/base.jsonl").write_text(begun + '{"prompt": "What co')
     printed = job.run(job.argv(command))
     assert '"lora_model_dir"' not in printed  # axolotl shows the config it runs with
-    said = (job.root / "output/base.jsonl").read_text().splitlines()
+    said = (job.root / "output/base.jsonl").read_text().split("\n")[:-1]
     assert said[0] == begun.strip()
     assert [json.loads(line)["prompt"] for line in said] == [row["prompt"] for row in rows]
 
@@ -273,7 +295,7 @@ def test_a_chat_over_the_terminal_bridge(job: Job) -> None:
                 stdout=screen.fileno(),
                 patience=timedelta(seconds=PATIENCE),
             )
-        text = shown.read_text(errors="replace")
+        text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.read_text(errors="replace"))
         assert (code, process.wait(PATIENCE)) == (0, 0), text[-3000:] + log()
     assert "axolotl chat" in text
     assert re.search(r"adapter: *lora from", text)
