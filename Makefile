@@ -18,7 +18,7 @@ test: ## Run all tests, in stages with a printed budget each (at most 45 minutes
 	@$(BIN)/python scripts/test.py $(STAGES)
 
 check: setup ## Run the quick checks: ruff, mypy, import-linter, unit tests (under two minutes)
-	@$(BIN)/python scripts/test.py style types imports locks unit
+	@FTLAUNCH_TEST_PYTHONS=this $(BIN)/python scripts/test.py style types imports locks unit
 
 faults: setup ## Run every fault test in its full size; can be stopped and gone on with
 	@sh scripts/setup.sh --test

@@ -113,8 +113,6 @@ def seconds_from_env(name: str, default: float) -> float:
 
 HEARTBEAT_S = seconds_from_env("FTLAUNCH_HEARTBEAT_S", 5.0)
 PROGRESS_S = seconds_from_env("FTLAUNCH_PROGRESS_S", 1.0)
-# An interrupt can be lost, for example to a hook that swallows the exit: it is sent again.
-RESEND_S = seconds_from_env("FTLAUNCH_RESEND_S", 20.0)
 SIGNAL_GRACE_S = seconds_from_env("FTLAUNCH_SIGNAL_GRACE_S", 25.0)  # containers kill after 30 s
 
 
@@ -1113,7 +1111,7 @@ class Ending:
         self._listed = step.name in self._recipe.steps
         self._began = clock()
         self._signalled_at: Optional[float] = None
-        self._sent_at = 0.0
+        self._sent_again = False
         self.killed_at: Optional[float] = None
         self.how = ""
         self._old = supervisor.checkpoints.now_ready()
@@ -1140,9 +1138,15 @@ class Ending:
             self._maybe_interrupt(now)
         elif now >= self._signalled_at + self._recipe.interrupt_s:
             self._kill(now, "still there %g s after the signal" % self._recipe.interrupt_s)
-        elif self._listed and now >= self._sent_at + RESEND_S:
-            self._sent_at = now
+        elif self._listed and not self._sent_again and self._half_over(now):
+            # An interrupt can be lost, for example to a hook that swallows the exit. Once more, and
+            # late: a program that is saving would begin its save anew with each.
+            self._sent_again = True
             self._child.signal(signal.SIGINT)
+            self._supervisor.note("SIGINT again")
+
+    def _half_over(self, now: float) -> bool:
+        return now >= (self._signalled_at or now) + self._recipe.interrupt_s / 2
 
     def _maybe_interrupt(self, now: float) -> None:
         if self._waits:
@@ -1152,7 +1156,7 @@ class Ending:
             self.how = "checkpoint %s" % done if done else "no new checkpoint in time"
             self._supervisor.note(self.how)
         what = signal.SIGINT if self._listed else signal.SIGTERM
-        self._signalled_at = self._sent_at = now
+        self._signalled_at = now
         self._child.signal(what)
         self._supervisor.note("%s to the process group" % what.name)
 

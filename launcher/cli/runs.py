@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 
 from backends.errors import BadInput
-from backends.lease import Phase
 from launcher import places
 from launcher.cli import options
 from launcher.cli.facts import backend_of, describe, find, row_of
@@ -160,39 +159,28 @@ def wait(run: str | None, timeout: timedelta | None, as_json: bool) -> int:
     """Wait for RUN's end (default: the last) and exit with its verdict."""
     import time
 
-    from launcher.run import conductor
-    from launcher.run.follow import verdict
+    from launcher.run import conductor, further
+    from launcher.run.follow import Follower, verdict
 
     store = open_store(places.state_dir())
     found = find(store, run)
     end = None if timeout is None else time.monotonic() + timeout.total_seconds()
-    rounds = 0
-    while any(job.closed_at is None for job in store.jobs(found.id)):
-        if _stuck(store, found):
-            break
-        if rounds % 20 == 0:
-            conductor.start(found.id)
-        rounds += 1
+    after = further.last_event(store, found)
+    if any(job.closed_at is None for job in store.jobs(found.id)):
+        conductor.start(found.id)
+    follower = Follower(store, found, backend_of(found), after=after, logs=False)
+    for _ in follower.rounds():
         if end is not None and time.monotonic() > end:
             raise BadInput(
                 f"{found.name} has not ended yet",
                 hint=f"it goes on; stop it with: ftlaunch stop {found.name}",
             )
-        time.sleep(0.3)
     facts = describe(store, store.run(found.id))
     if as_json:
         click.echo(json.dumps(facts, indent=2))
     else:
         click.echo(f"{found.name}: {facts['phase']}")
     return verdict(store, found)
-
-
-def _stuck(store: Store, run: RunRecord) -> bool:
-    """A launch whose outcome is unknown is not waited for: it needs a person."""
-    return any(
-        job.closed_at is None and job.phase is Phase.UNKNOWN and job.launched_at is None
-        for job in store.jobs(run.id)
-    )
 
 
 @click.command()

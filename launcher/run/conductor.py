@@ -85,24 +85,25 @@ class Conductor:
         self._spec = spec.run_from_json(store.run_spec(run.id))
 
     def finish(self) -> None:
-        """Every open job to its end, in order; a failed one ends those after it."""
+        """Every open job to its end, in order; one that fails leaves out those that need it."""
         while job := next((j for j in self._store.jobs(self._run.id) if not j.closed_at), None):
             try:
                 self._job(job)
             except FtlaunchError as error:
                 self._failed(job, error)
             except Exception as error:
-                # Our own mistake must not leave a follower waiting for ever.
-                self._failed(job, FtlaunchError(f"ftlaunch itself failed: {error!r}"))
+                # Our own mistake ends nobody's training: the job goes on, and is told about.
+                self._say(
+                    "error", f"ftlaunch itself failed: {error!r}", job, exit_code=1, fatal=True
+                )
                 raise
 
     def _job(self, job: JobRecord) -> None:
         if self._blocked(job):
             return
-        if job.ended_at is None:
-            lease = self._launched(job)
+        if job.ended_at is None and (lease := self._launched(job)) is not None:
             self._watch(job, lease)
-            job = self._store.job(job.id)
+        job = self._store.job(job.id)
         if job.pulled_at is None:
             self._pull(job)
         self._release(job)
@@ -127,7 +128,8 @@ class Conductor:
 
     # ── launch ────────────────────────────────────────────────────────────────────────────────
 
-    def _launched(self, job: JobRecord) -> Lease:
+    def _launched(self, job: JobRecord) -> Lease | None:
+        """The job's lease, launched now if need be; None when it was stopped before that."""
         if job.lease is not None and job.launched_at is not None:
             return job.lease
         if job.intent_at is not None:
@@ -138,7 +140,8 @@ class Conductor:
                     self._store.mark_launched(job.id)
                     return lease
         prepared = self._prepare(job)
-        self._store.mark_intent(job.id)
+        if not self._store.mark_intent(job.id):
+            return None
         self._say("launching", f"{job.kind} goes to {self._backend.name}", job)
         lease = self._backend.launch(
             prepared,
@@ -257,20 +260,23 @@ class Conductor:
         """The job cannot go on. What may bill stays open in the store; the rest is closed."""
         if isinstance(error, Unsure) and error.lease is not None:
             self._store.save_lease(job.id, error.lease)
-        self._say("error", error.message, job, hint=error.hint, exit_code=error.exit_code)
-        if isinstance(error, MayStillBill):
+        fatal = isinstance(error, MayStillBill)
+        code = error.exit_code
+        self._say("error", error.message, job, hint=error.hint, exit_code=code, fatal=fatal)
+        if fatal:
             self._store.set_phase(job.id, Phase.UNKNOWN, error.message)
-            raise SystemExit(error.exit_code)
+            raise SystemExit(code)
         self._store.mark_ended(
             job.id, Phase.FAILED, exit_code=None, reason=error.message, cost=None
         )
         if self._store.job(job.id).ended_at is not None and _counts(job):
             self._store.set_run(self._run.id, self._store.job(job.id).phase)
-        current = self._store.job(job.id)
-        with contextlib.suppress(FtlaunchError):
-            self._release(current)
-        if self._store.job(job.id).closed_at is None:
-            raise SystemExit(MayStillBill.exit_code)
+        try:
+            self._release(self._store.job(job.id))
+        except FtlaunchError as again:
+            text = f"{job.kind} is not let go of: {again.message}"
+            self._say("error", text, job, hint=again.hint, exit_code=8, fatal=True)
+            raise SystemExit(MayStillBill.exit_code) from again
 
     # ── words ─────────────────────────────────────────────────────────────────────────────────
 

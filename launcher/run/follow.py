@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backends.errors import FtlaunchError, MayStillBill
+from backends.errors import FtlaunchError
 from backends.lease import Phase
 from backends.protocol import Backend
 from launcher.run import conductor, pull
@@ -58,21 +58,26 @@ class Follower:
         self._readers: dict[int, LogReader] = {}
 
     def __iter__(self) -> Iterator[Said]:
+        for things in self.rounds():
+            yield from things
+
+    def rounds(self) -> Iterator[list[Said]]:
+        """What was new at each look, a few times a second; often nothing."""
         quiet = 0
         while True:
             open_jobs = [job for job in self._store.jobs(self._run.id) if job.closed_at is None]
-            said = False
-            for thing in self._round():
-                said = True
-                yield thing
-                if thing.event and self._until and self._until(thing.event):
-                    return
-            if not open_jobs:
+            things = list(self._round())
+            yield things
+            if not open_jobs or any(thing.event and self._ends(thing.event) for thing in things):
                 return
-            quiet = 0 if said else quiet + 1
+            quiet = 0 if things else quiet + 1
             if quiet and quiet % 20 == 0:
                 self._mind(open_jobs)
             time.sleep(POLL_S)
+
+    def _ends(self, event: Event) -> bool:
+        """Whether there is nothing more to follow: enough was seen, or a person is needed."""
+        return bool(event.data.get("fatal")) or (self._until is not None and self._until(event))
 
     def _round(self) -> Iterator[Said]:
         # Logs before events: a job's last lines are told before its end is.
@@ -107,10 +112,9 @@ class Follower:
             yield Said(job, metrics=metrics)
 
     def _mind(self, open_jobs: list[JobRecord]) -> None:
-        """A run whose conductor died gets a new one, unless something may bill: that is shouted."""
-        if any(job.phase is Phase.UNKNOWN and job.lease is None for job in open_jobs):
-            return
-        conductor.start(self._run.id)
+        """A run whose conductor died gets a new one."""
+        if open_jobs:
+            conductor.start(self._run.id)
 
 
 def verdict(store: Store, run: RunRecord, *, job_id: int | None = None) -> int:
@@ -124,15 +128,14 @@ def verdict(store: Store, run: RunRecord, *, job_id: int | None = None) -> int:
         jobs = [job for job in jobs if job.kind != "inference"]
         last = max((job.id for job in jobs if job.kind == "train"), default=0)
         jobs = [job for job in jobs if job.id >= last]
-    if any(job.closed_at is None for job in jobs):
-        unsure = any(job.phase is Phase.UNKNOWN for job in jobs)
-        return MayStillBill.exit_code if unsure else FtlaunchError.exit_code
     errors = {
         event.job_id: event.data["exit_code"]
         for event in store.events(run.id)
         if event.kind == "error" and isinstance(event.data.get("exit_code"), int)
     }
     for job in jobs:
+        if job.closed_at is None:
+            return int(errors.get(job.id, FtlaunchError.exit_code))
         if job.launched_at is None and job.id in errors:
             return int(errors[job.id])
         if code := EXIT_CODES.get(job.phase, FtlaunchError.exit_code):

@@ -180,9 +180,17 @@ class Store:
         )
         return [_job(row) for row in rows]
 
-    def mark_intent(self, job_id: int) -> None:
-        """Say that the provider is about to be asked: from now on something may exist there."""
-        self._set(job_id, intent_at=_now(), phase=Phase.STARTING)
+    def mark_intent(self, job_id: int) -> bool:
+        """Say that the provider is about to be asked: from now on something may exist there.
+
+        False, and nothing is written, when the job was ended meanwhile: then it is not asked.
+        """
+        with self._writing() as db:
+            cursor = db.execute(
+                "UPDATE jobs SET intent_at = ?, phase = ? WHERE id = ? AND ended_at IS NULL",
+                (_now(), Phase.STARTING, job_id),
+            )
+        return cursor.rowcount == 1
 
     def save_lease(self, job_id: int, lease: Lease) -> None:
         """Record the lease the moment it has an id."""
@@ -194,11 +202,16 @@ class Store:
 
     def mark_launched(self, job_id: int) -> None:
         """The job goes on by itself from here."""
-        self._set(job_id, launched_at=_now(), phase=Phase.RUNNING)
+        self._set(job_id, launched_at=_now())
+        self.set_phase(job_id, Phase.RUNNING)
 
     def set_phase(self, job_id: int, phase: Phase, reason: str = "") -> None:
-        """Record how a living job stands."""
-        self._set(job_id, phase=phase, reason=reason)
+        """Record how a living job stands; a verdict is not touched."""
+        with self._writing() as db:
+            db.execute(
+                "UPDATE jobs SET phase = ?, reason = ? WHERE id = ? AND ended_at IS NULL",
+                (phase, reason, job_id),
+            )
 
     def mark_ended(
         self, job_id: int, phase: Phase, *, exit_code: int | None, reason: str, cost: Money | None

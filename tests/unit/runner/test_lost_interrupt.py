@@ -19,10 +19,9 @@ while True:
 """
 
 
-def test_an_interrupt_that_was_lost_is_sent_again(rig: Rig) -> None:
-    rig.env["FTLAUNCH_RESEND_S"] = "0.5"
+def test_an_interrupt_that_was_lost_is_sent_again_before_the_kill(rig: Rig) -> None:
     (rig.folder / "output").mkdir(exist_ok=True)
-    recipe = {"touch": [], "wait_s": 1, "interrupt_s": 600, "steps": ["only"]}
+    recipe = {"touch": [], "wait_s": 1, "interrupt_s": 6, "steps": ["only"]}
     rig.plan(step(LOSES_THE_FIRST), stop=recipe)
     rig.ask("start")
     rig.until_there("ready")
