@@ -17,13 +17,13 @@ from pathlib import Path
 OUTPUT = Path("output")
 
 
-def note(name, text):
+def note(name: str, text: str) -> None:
     part = OUTPUT / (name + ".part")
     part.write_text(text)
     part.replace(OUTPUT / name)
 
 
-def checkpoint(step):
+def checkpoint(step: int) -> None:
     folder = OUTPUT / f"checkpoint-{step}"
     folder.mkdir(exist_ok=True)
     for name in ("adapter_model.safetensors", "optimizer.pt", "trainer_state.json"):
@@ -34,8 +34,8 @@ def checkpoint(step):
                 time.sleep(0.02)
 
 
-def train():
-    stop = []
+def train() -> None:
+    stop: list[int] = []
     if "--deaf" in sys.argv:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -57,7 +57,7 @@ def train():
     note("adapter_model.safetensors", f"adapter of step {step}")
 
 
-def main():
+def main() -> int:
     OUTPUT.mkdir(exist_ok=True)
     if "--child" in sys.argv:
         return train()
