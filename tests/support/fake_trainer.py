@@ -60,7 +60,8 @@ def train() -> None:
 def main() -> int:
     OUTPUT.mkdir(exist_ok=True)
     if "--child" in sys.argv:
-        return train()
+        train()
+        return 0
     child = subprocess.Popen([sys.executable, *sys.argv, "--child"])
     note("parent.pid", str(os.getpid()))
     try:
