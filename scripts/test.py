@@ -56,7 +56,7 @@ def tool(name: str, *arguments: str) -> tuple[str, ...]:
 
 
 def pytest(folder: str, *arguments: str) -> tuple[str, ...]:
-    """The tests of one folder; `-n 2` only where they share nothing and do not fill both cores."""
+    """The tests of one folder; with `-n 2` on both cores."""
     return (PYTHON, "-m", "pytest", folder, "-q", *arguments)
 
 
@@ -73,8 +73,13 @@ def stages() -> list[Stage]:
         Stage("conformance", 300, (pytest("tests/conformance", "-n", "2"),), "tests/conformance"),
         Stage("stranger", 120, (pytest("tests/stranger"),), "tests/stranger"),
         Stage("clouds", 300, (pytest("tests/clouds", "-n", "2"),), "tests/clouds"),
-        Stage("e2e", 900, (pytest("tests/e2e", "--timeout", "900"),), "tests/e2e"),
-        Stage("faults", 300, (pytest("tests/faults"),), "tests/faults"),
+        Stage(
+            "e2e",
+            900,
+            (pytest("tests/e2e", "-n", "2", "--dist", "loadscope", "--timeout", "900"),),
+            "tests/e2e",
+        ),
+        Stage("faults", 300, (pytest("tests/faults", "-n", "2"),), "tests/faults"),
     ]
 
 
