@@ -49,6 +49,9 @@ def show_brief(prepared: Prepared, *, quiet: bool) -> None:
     if quiet:
         return
     _heading(prepared)
+    count = len(prepared.bundle.files) + len(prepared.bundle.caches) + 1
+    size = human_bytes(prepared.bundle.size_bytes)
+    click.echo(f"  {count} files and folders travel ({size}); --dry-run lists them")
     _changes(prepared)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +202,25 @@ def test_odd_names_are_fine(desk: Any, folder: str) -> None:
     assert ended.code == 0, ended.said
     assert {file["path"] for file in ended.json()["files"]} >= {"bundle/rows.jsonl"}
     assert not (desk.here / "x").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, missing: Any) -> Iterator[Path]:
+    """A disk of 8 MiB."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        missing("a small disk", "mounting one needs root")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.axolotl
+def test_a_disk_without_room_for_the_model(desk: Any, small_disk: Path) -> None:
+    where_it_runs = desk.run("train", "tiny", FTLAUNCH_STATE_DIR=str(small_disk / "state"))
+    assert_clean(where_it_runs, REFUSED, str(small_disk), "FTLAUNCH_STATE_DIR")
+    where_results_go = desk.run("train", "tiny", "-o", str(small_disk / "out"))
+    assert_clean(where_results_go, REFUSED, str(small_disk), "--output")
+    assert desk.store().runs() == []
+    assert not (small_disk / "out").exists()
