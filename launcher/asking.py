@@ -50,7 +50,7 @@ class Asker:
         staged = self._stage(PurePosixPath("prompt.txt"), text.encode())
         spec = build.prompt(self._spec, self._trained.id, staged, base=self.base)
         job = self._finished(spec, say)
-        return answers.extract_answer("\n".join(self.log(job)))
+        return answers.extract_answer("\n".join(self.log(job)), prompt=text)
 
     def many(self, prompts: Path, output: Path, *, decoding: Decoding, say: Say) -> int:
         """Answer each row of `prompts` into `output`, in order; returns the number of rows."""

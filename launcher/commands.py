@@ -95,9 +95,21 @@ def preprocess(config: str = CONFIG) -> Argv:
     return ("python", "-m", "axolotl.cli.preprocess", config)
 
 
-def train(config: str = CONFIG, *, target: Target, extra: Sequence[str] = ()) -> Argv:
-    """Train. `extra` are the user's own arguments to the launcher; they win over ours."""
-    return (*_launch(target, extra), "axolotl.cli.train", config)
+def train(
+    config: str = CONFIG,
+    *,
+    target: Target,
+    extra: Sequence[str] = (),
+    resume: RunPath | None = None,
+) -> Argv:
+    """Train. `extra` are the user's own arguments to the launcher; they win over ours.
+
+    resume  a checkpoint's folder to go on from
+    """
+    argv = (*_launch(target, extra), "axolotl.cli.train", config)
+    if resume is None:
+        return argv
+    return (*argv, _OVERRIDE, _flag("resume_from_checkpoint", resume))
 
 
 def merge(config: str = CONFIG, *, adapter: RunPath, output: RunPath | None = None) -> Argv:

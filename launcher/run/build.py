@@ -45,10 +45,8 @@ def train(spec: RunSpec, *, resume: tuple[int, str] | None = None) -> JobSpec:
     if spec.steps.preprocess:
         steps.append(_step(spec, "preprocess", commands.preprocess()))
     if spec.steps.train:
-        argv = commands.train(target=spec.target, extra=spec.extra)
-        if resume is not None:
-            place = str(RESUMED / resume[1])
-            argv = (*argv, RunPath(place, prefix="--resume_from_checkpoint="))
+        checkpoint = None if resume is None else RunPath(str(RESUMED / resume[1]))
+        argv = commands.train(target=spec.target, extra=spec.extra, resume=checkpoint)
         steps.append(_step(spec, "train", argv))
     attach: tuple[AttachJob, ...] = ()
     if resume is not None:

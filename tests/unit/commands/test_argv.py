@@ -218,3 +218,13 @@ def test_several_machines_are_refused_in_a_sentence() -> None:
 def test_a_cuda_target_without_a_gpu_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="GPU"):
         Target("cuda")
+
+
+def test_a_resumed_training_names_its_checkpoint_past_a_strict_config() -> None:
+    place = "inputs/resumed/output/checkpoint-8"
+    argv = commands.train(target=commands.Target("cpu"), resume=RunPath(place))
+    assert argv[-3:] == (
+        "ftlaunch.yml",
+        "--strict=False",
+        RunPath(place, prefix="--resume_from_checkpoint="),
+    )
