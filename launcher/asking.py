@@ -130,14 +130,16 @@ class Asker:
         after = further.last_event(self.store, self.run)
         job_id = self._start(spec)
         error: FtlaunchError | None = None
+        told = ""
         for said in Follower(self.store, self.run, self.backend, after=after, logs=False):
             if said.event is None:
                 continue
             if said.event.kind == "error":
                 hint = str(said.event.data.get("hint", ""))
                 error = Failed(said.event.text, hint=hint)
-            elif say is not None and said.event.kind in {"launching", "progress"}:
-                say(said.event.text)
+            elif say is not None and said.event.kind == "progress" and said.event.text != told:
+                told = said.event.text
+                say(told)
         job = self.store.job(job_id)
         if error is not None:
             raise error
