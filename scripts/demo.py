@@ -19,7 +19,7 @@ from launcher.scoring import Score, score
 
 AT_MOST = 24
 PASS_SHARE = 0.8
-ANSWER_TOKENS = 120
+ANSWER_TOKENS = 72
 """Longer than any right answer; the untuned model would ramble on."""
 
 
@@ -76,7 +76,8 @@ def _ftlaunch(*argv: str) -> None:
 
 
 def _answers(name: str, prompts: Path, output: Path, *options: str) -> list[str]:
-    how = ("--max-new-tokens", str(ANSWER_TOKENS), "--repetition-penalty", "1.0", *options)
+    how = ["--max-new-tokens", str(ANSWER_TOKENS), "--repetition-penalty", "1.0"]
+    how += ["--batch-size", str(AT_MOST), *options]
     _ftlaunch("inference", name, "--prompts", str(prompts), "-o", str(output), *how)
     rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     return [str(row.get("answer", row.get("error", ""))) for row in rows]

@@ -75,7 +75,7 @@ def prompt(spec: RunSpec, trained: int, text: LocalFile, *, base: bool) -> JobSp
     """Axolotl's own inference command on one prompt, which comes on its standard input."""
     argv = _inference(spec, mode="prompt", base=base)
     step = dataclasses.replace(_step(spec, "inference", argv), stdin=str(text.at))
-    return _with_files(_after(spec, "inference", trained, [step]), text)
+    return _with_files(_asked(spec, trained, step), text)
 
 
 def prompts(
@@ -91,7 +91,7 @@ def prompts(
         base=weights.base,
         decoding=decoding,
     )
-    job = _after(spec, "inference", trained, [_step(spec, "inference", argv)])
+    job = _asked(spec, trained, _step(spec, "inference", argv))
     return _with_files(job, rows, worker_file(commands.ANSWER_PROMPTS))
 
 
@@ -138,8 +138,8 @@ def _weights(spec: RunSpec, *, base: bool) -> commands.Trained:
 
 
 def _served(spec: RunSpec, trained: int, argv: commands.Argv, port: int, worker: str) -> JobSpec:
-    job = _after(spec, "inference", trained, [_step(spec, "inference", argv)])
-    return _with_files(dataclasses.replace(job, ports=(port,), pull=()), worker_file(worker))
+    job = _asked(spec, trained, _step(spec, "inference", argv))
+    return _with_files(dataclasses.replace(job, ports=(port,)), worker_file(worker))
 
 
 def _step(spec: RunSpec, name: str, argv: commands.Argv) -> Step:
@@ -166,6 +166,11 @@ def _job(spec: RunSpec, kind: str, steps: Sequence[Step], *, data: bool) -> JobS
 def _after(spec: RunSpec, kind: str, trained: int, steps: Sequence[Step]) -> JobSpec:
     job = _job(spec, kind, steps, data=False)
     return dataclasses.replace(job, attach=(AttachJob(trained, TRAINED),))
+
+
+def _asked(spec: RunSpec, trained: int, step: Step) -> JobSpec:
+    """A question: its answer goes to whoever asked, and nothing to the run's results."""
+    return dataclasses.replace(_after(spec, "inference", trained, [step]), pull=())
 
 
 def _with_files(job: JobSpec, *files: LocalFile) -> JobSpec:
