@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from backends.errors import Refused
-from launcher.preflight import files, keys, rows, shape
+from launcher.preflight import files, keys, rows, shape, tokens
 from launcher.preflight.problem import Check, Look, Problem
 from launcher.recipe import Recipe
 
 if TYPE_CHECKING:
     from launcher.bundle import Bundle
 
-__all__ = ["CHECKS", "Problem", "RefusedByPreflight", "examine", "require_ok"]
+__all__ = ["CHECKS", "Problem", "RefusedByPreflight", "examine", "not_checked", "require_ok"]
 
 CHECKS: tuple[Check, ...] = (
     shape.essentials,
@@ -25,10 +25,13 @@ CHECKS: tuple[Check, ...] = (
     keys.unknown_template,
     files.missing_files,
     shape.old_ways,
+    shape.nothing_to_evaluate,
     shape.local_files,
     shape.taken_for_a_hub_id,
     files.deepspeed_json,
     files.user_modules,
+    tokens.trackers,
+    tokens.hub,
     rows.data_rows,
 )
 """In the order of what it makes sense to mend first; reading the data, the slowest, is last."""
@@ -48,11 +51,21 @@ class RefusedByPreflight(Refused):
         self.problems = tuple(problems)
 
 
-def examine(recipe: Recipe, bundle: Bundle | None = None) -> list[Problem]:
-    """All that is wrong with a recipe and its data, errors first. Changes and sends nothing."""
-    look = Look(recipe, bundle)
+def examine(
+    recipe: Recipe, bundle: Bundle | None = None, *, secrets: Sequence[str] = ()
+) -> list[Problem]:
+    """All that is wrong with a recipe and its data, errors first. Changes and sends nothing.
+
+    secrets  names of variables the run gets beside those that the recipe itself names
+    """
+    look = Look(recipe, bundle, tuple(secrets))
     found = [problem for check in CHECKS for problem in check(look)]
     return sorted(dict.fromkeys(found), key=lambda problem: problem.severity != "error")
+
+
+def not_checked(recipe: Recipe) -> list[str]:
+    """The data that `examine` could not look into, each with why."""
+    return list(dict.fromkeys(rows.not_read(Look(recipe))))
 
 
 def require_ok(problems: Sequence[Problem]) -> list[Problem]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
 class Complaint:
-    """What a row lacks, and what would mend it."""
+    """What a row lacks, and what would mend it; or, as a warning, what is odd about it."""
 
     message: str
     fix: str = ""
+    severity: Literal["error", "warning"] = "error"
 
 
 RowCheck = Callable[[Mapping[str, Any]], Complaint | None]
@@ -57,7 +58,7 @@ def check_of(config: Mapping[str, Any], entry: Mapping[str, Any], key: str) -> R
     if base == "input_output":
         return _segments
     if base == "chat_template":
-        return _Conversation(entry)
+        return _Conversation(entry, every_turn=bool(config.get("train_on_inputs")))
     return _texts(_TEXTS[base], "") if base in _TEXTS else None
 
 
@@ -65,6 +66,8 @@ def _texts(names: tuple[str, ...], said_by: str) -> RowCheck:
     def check(row: Mapping[str, Any]) -> Complaint | None:
         for name in names:
             value = row.get(name)
+            if name in row and value is None:
+                return Complaint(f"its field {name!r} is null, and must be text")
             if value is None:
                 return Complaint(f"it has no field {name!r}", _rename(row, said_by))
             if not isinstance(value, str):
@@ -112,10 +115,23 @@ def _segments(row: Mapping[str, Any]) -> Complaint | None:
     return None
 
 
+_ROLES = {"human": "user", "gpt": "assistant"}
+"""The names axolotl reads as others when the data set has no `roles`."""
+
+_KNOWN_ROLES = _ROLES.keys() | {
+    *("user", "assistant", "system", "developer", "tool", "function", "ipython", "model")
+}
+
+
+def _inverted(roles: dict[Any, Any]) -> dict[str, str]:
+    pairs = ((sources, name) for name, sources in roles.items() if isinstance(sources, list))
+    return {str(source): str(name) for sources, name in pairs for source in sources}
+
+
 class _Conversation:
     """Rows of `type: chat_template`: a list of messages, each with a role and something said."""
 
-    def __init__(self, entry: Mapping[str, Any]) -> None:
+    def __init__(self, entry: Mapping[str, Any], *, every_turn: bool = False) -> None:
         mappings = entry.get("message_property_mappings")
         mapped = mappings if isinstance(mappings, dict) else {}
         self._field = str(entry.get("field_messages") or "messages")
@@ -123,6 +139,14 @@ class _Conversation:
         self._content = str(
             mapped.get("content") or entry.get("message_field_content") or "content"
         )
+        roles = entry.get("roles")
+        self._usual = not isinstance(roles, dict)
+        self._roles = _ROLES if not isinstance(roles, dict) else _inverted(roles)
+        trained = entry.get("roles_to_train")
+        names = trained if isinstance(trained, list) else ["assistant"]
+        self._trained = {self._roles.get(str(name), str(name)) for name in names}
+        marked = entry.get("message_field_training") or entry.get("message_field_training_detail")
+        self._any_turn = bool(every_turn or marked)
 
     def __call__(self, row: Mapping[str, Any]) -> Complaint | None:
         messages = row.get(self._field)
@@ -140,7 +164,26 @@ class _Conversation:
         for number, message in enumerate(messages, 1):
             if complaint := self._message(number, message):
                 return complaint
-        return None
+        return self._oddity(messages)
+
+    def _oddity(self, messages: list[dict[str, Any]]) -> Complaint | None:
+        """What axolotl takes without a word, and nobody can have meant."""
+        names = [str(message[self._role]) for message in messages]
+        strange = [name for name in names if self._usual and name not in _KNOWN_ROLES]
+        if strange:
+            return Complaint(
+                f"its role {strange[0]!r} is none of the usual ones",
+                f"say what it stands for: roles: {{user: [{strange[0]}], assistant: [assistant]}}",
+                "warning",
+            )
+        if self._any_turn or self._trained & {self._roles.get(name, name) for name in names}:
+            return None
+        wanted = " or ".join(sorted(self._trained)) or "any role"
+        return Complaint(
+            f"no message of it is of {wanted}, so nothing is learnt from it",
+            "remove the row, or say which turns count: roles_to_train: [assistant]",
+            "warning",
+        )
 
     def _message(self, number: int, message: Any) -> Complaint | None:
         if not isinstance(message, dict):

@@ -33,7 +33,9 @@ def deepspeed_json(look: Look) -> Iterator[Problem]:
             json.loads(ref.paths[0].read_bytes())
         except json.JSONDecodeError as problem:
             place = f"{shown(ref.text)}:{problem.lineno}:{problem.colno}"
-            yield Problem("error", place, f"this is not valid JSON: {problem.msg}")
+            yield Problem(
+                "error", place, f"this is not valid JSON: {problem.msg.removesuffix(' at')}"
+            )
         except (ValueError, OSError, RecursionError):
             yield look.error(ref.key, f"{shown(ref.text)} cannot be read as JSON")
 

@@ -167,4 +167,4 @@ class _Reader:
 
 
 def _phrase(message: str) -> str:
-    return message[:1].lower() + message[1:]
+    return (message[:1].lower() + message[1:]).removesuffix(" at")

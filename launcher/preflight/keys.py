@@ -39,7 +39,7 @@ def unknown_keys(look: Look) -> Iterator[Problem]:
     for key, value in look.config.items():
         if key in read:
             yield from _inside(look, (key,), value, read[key])
-        elif not key.startswith(_HOLDERS):
+        elif not key.startswith(_HOLDERS) and not (key in RETIRED and value is None):
             yield _top(look, key, value, list(read))
 
 
@@ -121,6 +121,8 @@ def _inside(look: Look, at: KeyPath, value: Any, read: dict[str, Any] | None) ->
         if plain in read:
             yield from _inside(look, (*at, key), below, read[plain])
         elif key in retired:
+            if below is None:
+                continue
             message = f"axolotl no longer reads {key!r} in {keypath.spell(at)}"
             yield look.warning((*at, key), message, _instead(retired[key]))
         else:

@@ -37,10 +37,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Look:
-    """What a check looks at. `bundle` is None while nothing has been gathered yet."""
+    """What a check looks at. `bundle` is None while nothing has been gathered yet.
+
+    secrets  names of the command line's secrets; those of the recipe stand in it
+    """
 
     recipe: Recipe
     bundle: Bundle | None = None
+    secrets: tuple[str, ...] = ()
 
     @property
     def config(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from launcher.preflight.fields import RowCheck, check_of
+from launcher.preflight.fields import Complaint, RowCheck, check_of
 from launcher.preflight.jsonrows import BrokenRow, Row, is_packed_unread, rows
 from launcher.preflight.problem import Look, Problem
 from launcher.recipe.overrides import format_axolotl_takes, format_of
@@ -31,6 +31,26 @@ def data_rows(look: Look) -> Iterator[Problem]:
             if (path, id(entry)) not in seen:
                 seen.add((path, id(entry)))
                 yield from _file_problems(path, name, check)
+
+
+def not_read(look: Look) -> Iterator[str]:
+    """Data of the recipe that `data_rows` passes over, each with why."""
+    entries: dict[tuple[str | int, ...], dict[str, Any]] = dict(look.datasets())
+    for ref in look.references:
+        if ref.kind is not Kind.DATA:
+            continue
+        entry = entries.get(ref.key[:2], {})
+        if ref.fate is Fate.HUB:
+            yield f"hub data set {shown(ref.text)}"
+        elif ref.fate is Fate.REMOTE:
+            yield f"{shown(ref.text)} (it is not on this machine)"
+        elif ref.fate is Fate.LOCAL and not (ref.paths[0].is_dir() and entry.get("data_files")):
+            read = {path for path, _ in _files(ref, entry)}
+            if not read:
+                yield f"{shown(ref.text)} (only JSON is read)"
+            for path in sorted(read):
+                if is_packed_unread(path):
+                    yield f"{shown(path.name)} (it is packed in a way that is not opened here)"
 
 
 def _files(ref: Reference, entry: dict[str, Any]) -> Iterator[tuple[Path, str]]:
@@ -64,13 +84,20 @@ def _file_problems(path: Path, name: str, check: RowCheck | None) -> Iterator[Pr
 
 def _row_problems(path: Path, name: str, check: RowCheck | None) -> Iterator[Problem]:
     found, row = 0, None
+    doubts: set[str] = set()  # one row stands for all that are odd in the same way
     try:
         for row in rows(path):
             complaint = _complaint(row, check)
             if complaint is None:
                 continue
+            where = _at(name, row.number, row.line)
+            if complaint.severity == "warning":
+                if complaint.message not in doubts:
+                    doubts.add(complaint.message)
+                    yield Problem("warning", where, complaint.message, complaint.fix)
+                continue
             found += 1
-            yield Problem("error", _at(name, row.number, row.line), *complaint)
+            yield Problem("error", where, complaint.message, complaint.fix)
             if found == _ENOUGH:
                 return
     except BrokenRow as broken:
@@ -81,12 +108,11 @@ def _row_problems(path: Path, name: str, check: RowCheck | None) -> Iterator[Pro
         yield Problem("error", name, "the data file holds no rows")
 
 
-def _complaint(row: Row, check: RowCheck | None) -> tuple[str, str] | None:
+def _complaint(row: Row, check: RowCheck | None) -> Complaint | None:
     value = {"text": row.value} if isinstance(row.value, str) else row.value
     if not isinstance(value, dict):
-        return "this row is not a JSON object", "a row is written {…}"
-    complaint = check(value) if check else None
-    return (complaint.message, complaint.fix) if complaint else None
+        return Complaint("this row is not a JSON object", "a row is written {…}")
+    return check(value) if check else None
 
 
 def _at(name: str, number: int, line: int) -> str:

@@ -62,7 +62,14 @@ def old_ways(look: Look) -> Iterator[Problem]:
                 (*at, "type"),
                 "the data set type sharegpt is gone from axolotl",
                 "use type: chat_template with field_messages: conversations and "
-                "message_property_mappings: {role: from, content: value}",
+                "message_property_mappings: {role: from, content: value}; "
+                "conversation: goes too, chat_template: takes its place",
+            )
+        elif kind == "chat_template" and entry.get("conversation") is not None:
+            yield look.warning(
+                (*at, "conversation"),
+                "conversation is of the old type sharegpt, and chat_template does not read it",
+                "remove it; to choose a template: chat_template: NAME",
             )
         here = isinstance(path, str) and references.exists(look.recipe.base_dir / path)
         if isinstance(path, str) and path in BUILDERS and entry.get("data_files") and not here:
@@ -71,6 +78,20 @@ def old_ways(look: Look) -> Iterator[Problem]:
                 f"axolotl no longer takes the format {path!r} as a path",
                 f"give the file: path: {shown(_first(entry['data_files']))}, ds_type: {path}",
             )
+
+
+def nothing_to_evaluate(look: Look) -> Iterator[Problem]:
+    """The step evaluate, with no data kept for it."""
+    config = look.config
+    if look.recipe.launch.steps.evaluate and not (
+        config.get("val_set_size") or config.get("test_datasets")
+    ):
+        yield Problem(
+            "warning",
+            look.recipe.where_said("steps.evaluate"),
+            "steps.evaluate is true, and no data are kept for it",
+            "set val_set_size: 0.05, or give test_datasets",
+        )
 
 
 def _first(files: object) -> str:

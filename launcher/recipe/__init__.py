@@ -193,7 +193,9 @@ def _apply_option(draft: _Draft, data: Path, cwd: Path, base: Path) -> None:
 
     path = cwd / data.expanduser()
     if not references.exists(path):
-        raise complain("there is no such file", "give the path of a data file or folder")
+        hub = references.is_hub_id(str(data)) and len(data.parts) == 2
+        way = f"; for a data set of the hub: --set datasets[0].path={data}" if hub else ""
+        raise complain("there is no such file", f"give the path of a data file or folder{way}")
     _put(draft, path, base, said_at=f"--data {shown(data)}", why="--data", complain=complain)
 
 

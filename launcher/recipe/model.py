@@ -22,6 +22,13 @@ _SECRET_NAME = re.compile(
     r"|.*(_|^)(API_?KEY|SECRET|SECRET_KEY|SECRET_ACCESS_KEY|ACCESS_TOKEN|AUTH_TOKEN|PASSWORD)"
     r"|AWS_SESSION_TOKEN|MODAL_TOKEN_(ID|SECRET)"
 )
+
+
+def holds_a_secret(name: str) -> bool:
+    """Whether a variable of this name usually holds a secret."""
+    return _SECRET_NAME.fullmatch(name.upper()) is not None
+
+
 _MODEL_SOURCE = re.compile(r"pypi:[A-Za-z0-9][A-Za-z0-9._-]*==[^#\s]+#\S.*")
 
 Duration = Annotated[timedelta, BeforeValidator(units.duration)]
@@ -131,7 +138,7 @@ class LaunchRecipe(_Part):
         for name, text in value.items():
             if not _VARIABLE.fullmatch(name):
                 raise ValueError(f"{name!r} cannot be the name of an environment variable")
-            if text and _SECRET_NAME.fullmatch(name.upper()):
+            if text and holds_a_secret(name):
                 raise ValueError(
                     f"{name} holds a secret, and env is written down; name it under secrets instead"
                 )

@@ -42,7 +42,7 @@ def mapping(document: Document) -> dict[str, Any]:
     if value is None:
         raise Refused(
             f"{document.label} is empty: it holds no keys",
-            hint="see a whole one with: ftlaunch recipes show",
+            hint="see a whole one with: ftlaunch recipes show quickstart",
         )
     if not isinstance(value, dict):
         kind = "a list" if isinstance(value, list) else "a single value"

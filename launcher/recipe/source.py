@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ MOST_BYTES = 1 << 20
 
 _MOST_REDIRECTS = 5
 _TIMEOUT_S = 30.0
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
+_FETCH_YOURSELF = "check the address and this machine's network, or download the file first"
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ def recipe(source: str, *, cwd: Path) -> Text:
     A path that exists wins over a bundled name, except that a folder is never a recipe.
     Raises BadInput when there is no such thing, Refused when it cannot be read as text.
     """
+    if not source.strip():
+        raise BadInput(
+            "the recipe's name is empty", hint="name a file, or a bundled recipe: quickstart"
+        )
     if "://" in source and not exists(cwd / source):
         return _download(source)
     path = _path(source, cwd)
@@ -112,8 +120,26 @@ def _read(path: Path, *, label: str, name: str, error: Callable[..., FtlaunchErr
             content = file.read(MOST_BYTES + 1)
     except OSError as problem:
         raise error(f"{label} cannot be read: {problem.strerror}") from None
+    if path.suffix.lower() in {".jsonl", ".ndjson"} or _holds_rows(content):
+        raise error(
+            f"{label} holds data, and a recipe is YAML",
+            hint="name it in a recipe (datasets: [{path: …}]), or give it with --data",
+        )
     folder = Path(os.path.realpath(path.parent))
     return Text(name=name, label=label, text=_decoded(content, label), folder=folder)
+
+
+def _holds_rows(content: bytes) -> bool:
+    """Whether it is a JSON list of mappings, or lines that are each one: never a recipe."""
+    text = content.decode("utf-8", "replace").strip()
+    if text[:1] not in {"{", "["}:
+        return False
+    lines = text.splitlines()
+    try:
+        first = json.loads(text if text[0] == "[" else lines[0])
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(first, list) or (len(lines) > 1 and lines[1][:1] == "{")
 
 
 def _decoded(content: bytes, label: str) -> str:
@@ -128,7 +154,9 @@ def _decoded(content: bytes, label: str) -> str:
         line = content.count(b"\n", 0, problem.start) + 1
         raise Refused(f"{label}:{line}: this is not UTF-8 text", hint=hint) from None
     if not text.strip():
-        raise Refused(f"{label} is empty", hint="see a whole one with: ftlaunch recipes show")
+        raise Refused(
+            f"{label} is empty", hint="see a whole one with: ftlaunch recipes show quickstart"
+        )
     return text
 
 
@@ -142,12 +170,11 @@ def _download(url: str, *, transport: httpx.BaseTransport | None = None) -> Text
     except (httpx.InvalidURL, httpx.UnsupportedProtocol):
         raise BadInput(f"{label} is not a URL that can be fetched") from None
     except httpx.TimeoutException:
-        raise BadInput(f"{label} did not answer within {_TIMEOUT_S:.0f} seconds") from None
-    except httpx.HTTPError as problem:
-        raise BadInput(
-            f"{label} cannot be fetched: {shown(str(problem)) or type(problem).__name__}",
-            hint="check the address and this machine's network, or download the file first",
+        raise Refused(
+            f"{label} did not answer within {_TIMEOUT_S:.0f} seconds", hint=_FETCH_YOURSELF
         ) from None
+    except httpx.HTTPError as problem:
+        raise Refused(f"{label} cannot be fetched: {_why(problem)}", hint=_FETCH_YOURSELF) from None
     if content.lstrip()[:1] == b"<":
         raise Refused(
             f"{label} is a web page, not a recipe",
@@ -155,6 +182,11 @@ def _download(url: str, *, transport: httpx.BaseTransport | None = None) -> Text
         )
     name = Path(unquote(urlsplit(url).path)).stem or "recipe"
     return Text(name=name, label=label, text=_decoded(content, label), folder=None)
+
+
+def _why(problem: Exception) -> str:
+    """What the network says, without the number that the system gives it."""
+    return shown(_ERRNO.sub("", str(problem))) or type(problem).__name__
 
 
 def _fetch(url: str, label: str, transport: httpx.BaseTransport | None) -> bytes:

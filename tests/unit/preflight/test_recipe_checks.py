@@ -86,6 +86,16 @@ def test_a_plugin_of_the_users_may_read_keys_we_cannot_know(examine: Examine, fo
     assert [(p.severity, p.where) for p in found] == [("error", "r.yml:7"), ("warning", "r.yml:6")]
 
 
+def test_a_retired_key_that_says_nothing_is_passed_over(examine: Examine) -> None:
+    assert examine(GOOD + "  train_on_split:\ndebug:\nrelora_steps:\n") == []
+
+
+def test_what_is_left_of_sharegpt_is_a_warning(examine: Examine) -> None:
+    (problem,) = examine(GOOD.replace("alpaca", "chat_template") + "  conversation: chatml\n")
+    assert (problem.severity, problem.where) == ("warning", "r.yml:5")
+    assert "remove it" in problem.fix
+
+
 def test_an_old_dataset_key_is_a_warning(examine: Examine) -> None:
     (problem,) = examine(GOOD + "  train_on_split: test\n")
     assert (problem.severity, problem.where, problem.fix) == ("warning", "r.yml:5", "use split")

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from launcher import preflight, recipe
 from launcher.preflight import Problem, jsonrows
 from launcher.preflight.fields import check_of
 
@@ -90,6 +91,13 @@ def test_what_it_cannot_read_is_refused_with_the_row(
     assert says in message
 
 
+def test_what_json_says_of_a_broken_row_is_a_whole_sentence(
+    found: Callable[..., list[tuple[str, str]]],
+) -> None:
+    ((_, message),) = found('{"instruction": "a\n"}')
+    assert message.endswith("invalid control character")
+
+
 def test_only_the_first_rows_at_fault_are_told(
     found: Callable[..., list[tuple[str, str]]],
 ) -> None:
@@ -148,13 +156,14 @@ def test_data_files_are_looked_into(examine: Examine, folder: Path) -> None:
 
 CHAT = {"type": "chat_template"}
 MESSAGE = {"role": "user", "content": "hi"}
+ANSWER = {"role": "assistant", "content": "ho"}
 
 
 @pytest.mark.parametrize(
     ("entry", "row", "says", "fixes"),
     [
         ({"type": "alpaca"}, {"instruction": "i"}, "no field 'output'", "'instruction'"),
-        ({"type": "alpaca:chat"}, {"instruction": "i", "output": None}, "no field 'output'", ""),
+        ({"type": "alpaca:chat"}, {"instruction": "i", "output": None}, "'output' is null", ""),
         ({"type": "alpaca"}, {"instruction": "i", "output": {}}, "is a mapping", ""),
         ({"type": "alpaca"}, {"instruction": 3, "output": "o"}, "is a number", ""),
         ({"type": "completion"}, {"body": "b"}, "no field 'text'", "field: NAME"),
@@ -203,15 +212,18 @@ def test_rows_that_lack_what_their_type_needs(
         ({"type": {"field_instruction": "q", "field_output": "a"}}, {"q": "1", "a": "2"}),
         ({"type": "input_output"}, {"segments": [{"label": True, "text": "t"}]}),
         (CHAT, {"messages": [MESSAGE, {"role": "assistant", "tool_calls": []}]}),
-        (CHAT, {"messages": json.dumps([MESSAGE])}),
-        ({**CHAT, "field_messages": "c"}, {"c": [MESSAGE]}),
+        (CHAT, {"messages": json.dumps([MESSAGE, ANSWER])}),
+        ({**CHAT, "field_messages": "c"}, {"c": [MESSAGE, ANSWER]}),
+        ({**CHAT, "roles_to_train": ["human"]}, {"messages": [MESSAGE]}),
+        ({**CHAT, "roles": {"assistant": ["bot"]}}, {"messages": [{**ANSWER, "role": "bot"}]}),
+        ({**CHAT, "message_field_training": "train"}, {"messages": [MESSAGE]}),
         (
             {**CHAT, "message_property_mappings": {"role": "from", "content": "value"}},
-            {"messages": [{"from": "human", "value": "hi"}]},
+            {"messages": [{"from": "gpt", "value": "hi"}]},
         ),
         (
             {**CHAT, "message_field_role": "from", "message_field_content": "value"},
-            {"messages": [{"from": "human", "value": "hi"}]},
+            {"messages": [{"from": "gpt", "value": "hi"}]},
         ),
         ({}, {"input_ids": [], "attention_mask": [], "labels": []}),
     ],
@@ -220,6 +232,34 @@ def test_rows_that_have_it(entry: dict[str, Any], row: dict[str, Any]) -> None:
     check = check_of({}, entry, "datasets")
     assert check is not None
     assert check(row) is None
+
+
+def test_odd_conversations_are_a_warning_with_their_first_row(
+    examine: Examine, folder: Path
+) -> None:
+    strange = {"messages": [{"role": "bot", "content": "x"}, ANSWER]}
+    good, mute = {"messages": [MESSAGE, ANSWER]}, {"messages": [MESSAGE]}
+    (folder / "d.jsonl").write_text(jsonl(good, mute, mute, strange, strange))
+    text = RECIPE.format("d.jsonl").replace("alpaca", "chat_template")
+    found = examine(text)
+    assert [(p.severity, p.where) for p in found] == [
+        ("warning", "d.jsonl row 2"),
+        ("warning", "d.jsonl row 4"),
+    ]
+    assert "assistant" in found[0].message
+    assert "'bot'" in found[1].message
+    assert examine(text + "train_on_inputs: true\n") == found[1:]
+
+
+def test_what_was_not_looked_into_is_told(folder: Path) -> None:
+    (folder / "p.parquet").write_bytes(b"PAR1")
+    (folder / "d.jsonl").write_text(jsonl(ROW))
+    text = "base_model: o/m\ndatasets:\n- path: p.parquet\n- path: d.jsonl\n- path: o/s\n"
+    (folder / "r.yml").write_text(text)
+    assert preflight.not_checked(recipe.load("r.yml", cwd=folder)) == [
+        "p.parquet (only JSON is read)",
+        "hub data set o/s",
+    ]
 
 
 def test_what_is_not_known_is_not_checked() -> None:

@@ -153,3 +153,46 @@ def test_every_bundled_config_is_a_plain_axolotl_config(tmp_path: Path) -> None:
         found = recipe.load(str(path), cwd=tmp_path)
         assert found.said is None
         assert not [p for p in preflight.examine(found) if p.severity == "error"]
+
+
+# ── what is no recipe ─────────────────────────────────────────────────────────────────────────
+
+
+def test_an_empty_name_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="the recipe's name is empty"):
+        recipe.load("", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("d.jsonl", '{"text": "a"}\n'), ("d.json", '[{"text": "a"}]'), ("d", '{"a": 1}\n{"a": 2}\n')],
+)
+def test_data_given_as_a_recipe_are_told(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(BadInput, match="holds data") as caught:
+        recipe.load(name, cwd=tmp_path)
+    assert "--data" in caught.value.hint
+
+
+def test_a_recipe_written_as_json_is_still_one(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text('{\n"base_model": "m",\n"datasets": []\n}')
+    assert recipe.load("r.json", cwd=tmp_path).config["base_model"] == "m"
+
+
+def test_an_empty_file_is_shown_the_way_to_a_whole_one(tmp_path: Path) -> None:
+    (tmp_path / "r.yml").write_text("# nothing\n")
+    with pytest.raises(Refused) as caught:
+        recipe.load("r.yml", cwd=tmp_path)
+    assert caught.value.hint.endswith("ftlaunch recipes show quickstart")
+
+
+def test_a_network_that_fails_is_no_mistake_of_the_command_line() -> None:
+    with pytest.raises(Refused, match="cannot be fetched: Name or service not known$"):
+        fetch(raising(httpx.ConnectError("[Errno -2] Name or service not known")))
+
+
+def test_a_hub_id_after_data_is_told_where_it_goes(tmp_path: Path) -> None:
+    (tmp_path / "r.yml").write_text("base_model: m\ndatasets: [{path: o/s}]\n")
+    with pytest.raises(BadInput) as caught:
+        recipe.load("r.yml", data=Path("owner/name"), cwd=tmp_path)
+    assert "--set datasets[0].path=owner/name" in caught.value.hint

@@ -1,0 +1,80 @@
+"""Tokens that a run will ask for in its middle: said before it starts, as warnings.
+
+Always warnings: the machine may be logged in by itself, and a repository may need no token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from launcher.preflight.problem import Look, Problem
+from launcher.recipe.references import Fate, Kind
+from launcher.wording import shown
+
+HF_NAMES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+GATED = ("meta-llama/", "google/gemma", "mistralai/", "CohereLabs/", "CohereForAI/", "bigcode/")
+"""How the ids of models begin whose owners often let only those in who agreed to their terms."""
+
+_TRACKERS = (
+    (("wandb_project",), "wandb_mode", "", "WANDB_API_KEY", "wandb is logged in on the machine"),
+    (
+        ("use_comet", "comet_project_name"),
+        *("comet_mode", "comet_api_key", "COMET_API_KEY", "comet is configured on the machine"),
+    ),
+    (
+        ("use_swanlab",),
+        *("swanlab_mode", "swanlab_api_key", "SWANLAB_API_KEY", "swanlab is logged in there"),
+    ),
+)
+"""Keys that turn a tracker on, its mode, the key that may hold its token, its variable, unless."""
+
+_NO_NETWORK = {"offline", "disabled", "dryrun", "local"}
+
+
+def trackers(look: Look) -> Iterator[Problem]:
+    """Services that keep the run's curves."""
+    for keys, mode, inside, name, unless in _TRACKERS:
+        key = next((key for key in keys if look.config.get(key)), None)
+        if key and not look.config.get(inside) and not _offline(look, mode):
+            yield from _needs(look, key, (name,), unless)
+
+
+def hub(look: Look) -> Iterator[Problem]:
+    """Uploads to the Hugging Face hub, and what it gives only to those it knows."""
+    for key in ("hub_model_id", "push_dataset_to_hub", "hf_use_auth_token"):
+        if look.config.get(key):
+            unless = "the machine is logged in to the Hugging Face hub"
+            yield from _needs(look, key, HF_NAMES, unless)
+    if _given(look, HF_NAMES):
+        return
+    for ref in look.references:
+        brought = ref.text in look.recipe.launch.models
+        if ref.kind is not Kind.MODEL or ref.fate is not Fate.HUB or brought:
+            continue
+        if ref.text.startswith(GATED):
+            yield look.warning(
+                ref.key,
+                f"{shown(ref.text)} may be gated, and HF_TOKEN is not among the secrets",
+                f"agree to its terms on the hub, and {_way('HF_TOKEN')}",
+            )
+
+
+def _needs(look: Look, key: str, names: tuple[str, ...], unless: str) -> Iterator[Problem]:
+    if not _given(look, names):
+        message = f"{key} needs {names[0]}, which is not among the secrets"
+        yield look.warning((key,), message, f"{_way(names[0])}, unless {unless}")
+
+
+def _given(look: Look, names: tuple[str, ...]) -> bool:
+    launch = look.recipe.launch
+    return any(name in (*look.secrets, *launch.secrets) for name in names)
+
+
+def _way(name: str) -> str:
+    return f"add `-s {name}` when you train, or `secrets: [{name}]` to a launch recipe"
+
+
+def _offline(look: Look, key: str) -> bool:
+    """Whether the tracker is told to keep to itself, in the config or by its variable."""
+    said = (look.config.get(key), look.recipe.launch.env.get(key.upper()))
+    return any(str(mode).lower() in _NO_NETWORK for mode in said)
