@@ -5,6 +5,7 @@ The training's machine is long gone. What the question needs is attached, not se
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets as random_source
 import socket
@@ -17,15 +18,16 @@ from pathlib import Path, PurePosixPath
 
 from backends.errors import BadInput, Failed, FtlaunchError, Lost
 from backends.job import LocalFile
-from backends.lease import Lease, Phase, Signal
+from backends.lease import Lease, Phase
 from backends.protocol import Backend
 from launcher import answers, launch, places
 from launcher.commands import TOKEN_VARIABLE, Decoding
 from launcher.run import build, conductor, further, pull
-from launcher.run.follow import Follower
+from launcher.run.follow import Follower, Said
 from launcher.run.logs import LogReader
 from launcher.run.spec import JobSpec, RunSpec
 from launcher.run.staging import stage
+from launcher.run.stop import end_job
 from launcher.store import JobRecord, RunRecord, Store
 
 Say = Callable[[str], None] | None
@@ -114,7 +116,7 @@ class Asker:
 
     @property
     def _trained(self) -> JobRecord:
-        return further.trained(self.store, self.run)
+        return further.trained(self.store, self.run, self.backend)
 
     def _stage(self, at: PurePosixPath, content: bytes) -> LocalFile:
         return stage(places.run_dir(self.run.id) / "staged", at, content)
@@ -131,7 +133,8 @@ class Asker:
         job_id = self._start(spec)
         error: FtlaunchError | None = None
         told = ""
-        for said in Follower(self.store, self.run, self.backend, after=after, logs=False):
+        following = Follower(self.store, self.run, self.backend, after=after, logs=False)
+        for said in self._unless_interrupted(following, job_id):
             if said.event is None:
                 continue
             if said.event.kind == "error":
@@ -151,36 +154,50 @@ class Asker:
             )
         return job
 
+    def _unless_interrupted(self, following: Follower, job_id: int) -> Iterator[Said]:
+        """Nobody waits for the answer any more once Ctrl-C was pressed: the job is ended."""
+        try:
+            yield from following
+        except KeyboardInterrupt:
+            self._end(job_id)
+            raise
+
     @contextmanager
     def _served(self, spec: JobSpec, say: Say) -> Iterator[Lease]:
+        after = further.last_event(self.store, self.run)
         job_id = self._start(spec)
         try:
-            lease = self._up(job_id, say)
-            yield lease
+            yield self._up(job_id, after, say)
         finally:
             self._end(job_id)
 
-    def _up(self, job_id: int, say: Say) -> Lease:
+    def _up(self, job_id: int, after: int, say: Say) -> Lease:
         if say is not None:
             say("the model is being loaded")
-        while True:
+        for look in itertools.count(1):
             job = self.store.job(job_id)
-            if job.closed_at is not None or job.ended_at is not None:
-                raise Failed(
-                    f"the job {job.phase}: {job.reason}",
-                    hint="\n".join(list(self.log(job))[-15:]),
-                )
+            told = [e for e in self.store.events(self.run.id, after=after) if e.kind == "error"]
+            if told:
+                raise Failed(told[-1].text, hint=str(told[-1].data.get("hint", "")))
+            if job.ended_at is not None:
+                last = "\n".join(list(self.log(job))[-15:])
+                raise Failed(f"the job {job.phase}: {job.reason}", hint=last)
             if job.lease is not None and job.launched_at is not None:
                 return job.lease
+            if look % 50 == 0:  # the conductor that should launch it may be gone
+                conductor.start(self.run.id)
             time.sleep(0.1)
+        raise AssertionError
 
     def _end(self, job_id: int) -> None:
-        job = self.store.job(job_id)
-        if job.ended_at is None and job.lease is not None:
-            self.backend.signal(job.lease, Signal.STOP, grace=timedelta(seconds=5))
+        """End the job, whatever it is at, and wait a while for the end to be confirmed."""
         end = time.monotonic() + 60
-        while self.store.job(job_id).closed_at is None and time.monotonic() < end:
-            time.sleep(0.1)
+        while time.monotonic() < end:
+            job = self.store.job(job_id)
+            if job.closed_at is not None:
+                return
+            end_job(self.store, job, self.backend, timedelta(seconds=5))
+            time.sleep(0.2)
 
 
 def free_port() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import secrets as random_source
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from backends.errors import Refused
+from backends.errors import BadInput, CredentialsMissing, Refused
 from backends.job import Cache, Environment, LocalFile
 from backends.offer import Offer
 from backends.protocol import Progress
@@ -34,7 +35,6 @@ _SPARE = 64 * 1024 * 1024
 
 def begin(prepared: Prepared, store: Store, *, progress: Progress) -> RunRecord:
     """Make what this machine must have, record the run and its jobs, and start its conductor."""
-    pull.check_writable(prepared.output)
     prefix = environment.ensure(prepared.environment, progress=progress)
     run_id = _new_id()
     run = replace(
@@ -44,17 +44,39 @@ def begin(prepared: Prepared, store: Store, *, progress: Progress) -> RunRecord:
     )
     _require_room(run, prepared.output)
     run = replace(run, small=_staged(run, places.run_dir(run_id) / "staged"))
-    record = store.add_run(
-        run_id=run_id,
-        name=prepared.name,
-        recipe=prepared.recipe.origin,
-        backend=prepared.backend_spec,
-        output_dir=prepared.output,
-        spec=spec.run_to_json(run),
-    )
-    add_jobs(store, record, run, prepared.offer)
+    try:
+        record = _recorded(prepared, store, run_id, run)
+    except BaseException:
+        shutil.rmtree(places.run_dir(run_id), ignore_errors=True)
+        raise
     conductor.start(run_id)
     return record
+
+
+def _recorded(prepared: Prepared, store: Store, run_id: str, run: spec.RunSpec) -> RunRecord:
+    """The run and its jobs in the store; a name of ours that was taken meanwhile makes way."""
+    for number in itertools.count(2):
+        name, output = prepared.name, prepared.output
+        if number > 2:
+            name = f"{prepared.name}-{number}"
+            output = prepared.output if prepared.request.output else output.with_name(name)
+        try:
+            with store.together():
+                record = store.add_run(
+                    run_id=run_id,
+                    name=name,
+                    recipe=prepared.recipe.origin,
+                    backend=prepared.backend_spec,
+                    output_dir=output,
+                    spec=spec.run_to_json(run),
+                )
+                add_jobs(store, record, run, prepared.offer)
+        except BadInput:
+            if prepared.request.name is not None:
+                raise
+            continue
+        return record
+    raise AssertionError
 
 
 def add_jobs(
@@ -124,10 +146,10 @@ def _staged(run: spec.RunSpec, folder: Path) -> tuple[LocalFile, ...]:
 
 
 def require_secrets(names: Sequence[str]) -> None:
-    """Raises Refused when a secret the recipe needs is not in this terminal's environment."""
+    """Raises CredentialsMissing when a secret is not in this terminal's environment."""
     missing = [name for name in names if not os.environ.get(name)]
     if missing:
-        raise Refused(
+        raise CredentialsMissing(
             f"the recipe needs the secret {missing[0]}, which is not set in this terminal",
             hint=f"set it without leaving it in your shell's history: read -rs {missing[0]} "
             f"&& export {missing[0]}",

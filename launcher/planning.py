@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,16 +16,26 @@ from backends.job import Environment
 from backends.offer import Need, Offer
 from backends.protocol import Backend
 from backends.registry import load as load_backend
+from backends.registry import names as backend_names
 from launcher import bundle as bundling
 from launcher import environment, places, preflight, recipe
 from launcher.changes import Change
 from launcher.commands import CONFIG, Target
 from launcher.derive import derive
-from launcher.run import spec
+from launcher.recipe.model import holds_a_secret
+from launcher.run import pull, spec
 from launcher.store import Store
 
 if TYPE_CHECKING:
     from launcher.recipe import Recipe
+
+_NOT_BUILT = frozenset({"jarvis", "modal", "skypilot"})
+"""Backends the README speaks of; without them a guess at what was meant would mislead."""
+
+_PARAMETERS = re.compile(r"(?<![0-9A-Za-z])(\d+(?:\.\d+)?)[bB](?![0-9A-Za-z])")
+"""The size in a model's name: `Llama-3.1-8B`."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
@@ -80,10 +91,17 @@ def prepare(request: Request, store: Store) -> Prepared:
     problems = preflight.require_ok(preflight.examine(found))
     bundle = bundling.gather(found)
     backend_spec = request.backend or found.launch.backend or "local"
+    if backend_spec.partition(":")[0] in _NOT_BUILT and backend_spec not in backend_names():
+        raise BadInput(
+            f"the backend {backend_spec!r} is not built yet",
+            hint=f"there is: {', '.join(backend_names())}",
+        )
     backend = load_backend(backend_spec, state_dir=places.backends_dir())
     offer = _offer(backend, request, found)
-    target = _target(request, offer)
+    target = _target(request, found, offer)
     config, changes = derive(bundle.config, workdir=bundle.workdir, cpu=target.kind == "cpu")
+    if target.kind == "cpu":
+        _require_memory(str(config.get("base_model")), offer)
     model = _model(found, config)
     if model is not None:
         before = str(config["base_model"])
@@ -116,6 +134,7 @@ def prepare(request: Request, store: Store) -> Prepared:
     )
     name = _name(store, request, found)
     output = (request.output or Path("runs") / name).absolute()
+    pull.check_writable(output)
     return Prepared(
         request=request,
         recipe=found,
@@ -163,11 +182,26 @@ def _offer(backend: Backend, request: Request, found: Recipe) -> Offer:
     )
 
 
-def _target(request: Request, offer: Offer) -> Target:
-    asked_cpu = any(kind.lower() == "cpu" for kind, _ in request.gpus)
+def _target(request: Request, found: Recipe, offer: Offer) -> Target:
+    wanted = request.gpus or found.launch.hardware.gpus
+    asked_cpu = any(kind.lower() == "cpu" for kind, _ in wanted)
     if offer.gpu is None or asked_cpu:
         return Target(kind="cpu", gpus=0)
     return Target(kind="cuda", gpus=offer.count)
+
+
+def _require_memory(model: str, offer: Offer) -> None:
+    """Refuse a model whose weights alone, 4 bytes a parameter on a CPU, exceed the memory."""
+    sizes = _PARAMETERS.findall(model)
+    if not sizes or offer.memory_gib is None:
+        return
+    needed = float(sizes[-1]) * 4e9
+    if needed > offer.memory_gib * 1024**3:
+        raise Refused(
+            f"{model} takes about {pull.human_bytes(int(needed))} of memory without a GPU, "
+            f"and there are {pull.human_bytes(int(offer.memory_gib * 1024**3))}",
+            hint="run it where there is a GPU, or take a smaller model: --set base_model=...",
+        )
 
 
 def _model(found: Recipe, config: Mapping[str, object]) -> str | None:
@@ -209,10 +243,27 @@ def _variables(
         # Threads that spin while they wait lose most of their time when another program has one of
         # the cores: 15 rounds of matrix products against 42, on two cores with one of them busy.
         variables["OMP_WAIT_POLICY"] = "passive"
+    devices = offer.data.get("devices")
+    if target.kind == "cuda" and devices and not os.environ.get("CUDA_VISIBLE_DEVICES"):
+        variables["CUDA_VISIBLE_DEVICES"] = devices
+        variables["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as the driver's own tool counts
+    for name in request.env:
+        if holds_a_secret(name):
+            raise BadInput(
+                f"{name} looks like a secret, and what -e gives is written down",
+                hint=f"set it in this terminal and use: -s {name}",
+            )
     return {**variables, **found.launch.env, **request.env}
 
 
 def _secrets(found: Recipe, request: Request) -> tuple[str, ...]:
+    for name in request.secrets:
+        if not _VARIABLE.fullmatch(name):
+            raise BadInput(
+                f"-s takes the name of a variable, and {name.partition('=')[0]!r} "
+                "with what follows is none",
+                hint="set the variable in this terminal and give its name only: -s HF_TOKEN",
+            )
     return tuple(dict.fromkeys((*found.launch.secrets, *request.secrets)))
 
 

@@ -50,10 +50,11 @@ def _passes(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU of this machine, as its driver names it."""
+    """One GPU of this machine, as its driver names and numbers it."""
 
     name: str
     memory_gib: float
+    index: int = 0
 
 
 def cpus() -> int:
@@ -80,10 +81,10 @@ def gpus() -> tuple[Gpu, ...]:
 def parse_gpus(text: str) -> tuple[Gpu, ...]:
     """What `nvidia-smi` printed, one line a GPU: a name, a comma, its memory in MiB."""
     found = []
-    for line in text.splitlines():
+    for index, line in enumerate(text.splitlines()):
         name, _, memory = line.rpartition(",")
         try:
-            found.append(Gpu(name.strip(), float(memory) / 1024))
+            found.append(Gpu(name.strip(), float(memory) / 1024, index))
         except ValueError:
             continue
     return tuple(found)

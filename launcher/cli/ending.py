@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
+import sqlite3
+import traceback
 from collections.abc import Sequence
 
 import click
 
-from backends.errors import FtlaunchError
+from backends.errors import FtlaunchError, Refused
+from launcher import places
 
 INTERRUPTED = 130
 
@@ -27,13 +29,16 @@ def run(command: click.Command, argv: Sequence[str]) -> int:
         return error.exit_code
     except FtlaunchError as error:
         if debug:
-            raise
+            traceback.print_exception(error)
         tell(error)
         return error.exit_code
-    except BrokenPipeError:
-        # The reader went away (`ftlaunch ps | head`): nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except SystemExit as ended:
+        # click ends by itself when the reader went away (`ftlaunch ps | head`).
+        return ended.code if isinstance(ended.code, int) else 1
+    except sqlite3.Error as error:
+        click.echo(f"ftlaunch: the store cannot be used: {error}", err=True)
+        click.echo(f"  look at the disk that holds {places.state_dir()}", err=True)
+        return Refused.exit_code
     except Exception as error:
         if debug:
             raise

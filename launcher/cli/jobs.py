@@ -56,7 +56,7 @@ def _add(kind: str, name: str | None, **how: Any) -> int:
     if kind == "resume":
         first = further.resume(store, run, backend, settled)
     else:
-        trained = further.trained(store, run)
+        trained = further.trained(store, run, backend)
         if kind == "merge" and settled.full:
             raise BadInput(
                 f"{run.name} is a full fine-tuning: its output is the whole model already",
@@ -65,4 +65,5 @@ def _add(kind: str, name: str | None, **how: Any) -> int:
         make = build.merge if kind == "merge" else build.evaluate
         first = launch.add_job(store, run, make(settled, trained.id), further.offer_of(trained))
     conductor.start(run.id)
-    return following.follow(store, run, after=after, job_id=first, **how)
+    alone = None if kind == "resume" else first
+    return following.follow(store, run, after=after, job_id=alone, **how)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import Any
 
 import click
@@ -37,7 +38,10 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
     _changes(prepared)
     _environment(prepared)
     names = prepared.run.secrets
-    click.echo(f"\nsecrets needed: {', '.join(names) if names else 'none'}")
+    told = [
+        name if os.environ.get(name) else f"{name} (not set in this terminal)" for name in names
+    ]
+    click.echo(f"\nsecrets needed: {', '.join(told) if told else 'none'}")
     click.echo(f"results go to:  {prepared.output}")
     click.echo("\ndry run: nothing was started")
 
@@ -72,7 +76,7 @@ def _files(prepared: Prepared) -> None:
     click.echo(f"\nfiles that travel ({human_bytes(total)}):")
     digest = hashlib.sha256(config).hexdigest()
     place = prepared.run.workdir / CONFIG
-    click.echo(f"  {digest[:12]}  {len(config):>10}  {place}  (the config, as below)")
+    click.echo(f"  {digest[:12]}  {len(config):>10}  {place}  (your config, changed as below)")
     for file in bundle.files:
         click.echo(f"  {file.sha256[:12]}  {file.size_bytes:>10}  {printable(str(file.at))}")
     for cache in bundle.caches:

@@ -264,11 +264,12 @@ def rm(run: str, yes: bool, as_json: bool) -> None:
             err=True,
         )
     backend = backend_of(found)
+    # First forgotten, then discarded: a job that another terminal began meanwhile stops us here.
+    store.remove_run(found.id)
     for job in jobs:
         if job.files is not None:
             backend.discard(job.files)
     shutil.rmtree(places.run_dir(found.id), ignore_errors=True)
-    store.remove_run(found.id)
     if as_json:
         click.echo(json.dumps({"removed": found.name}))
     else:

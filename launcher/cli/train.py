@@ -12,13 +12,14 @@ import click
 
 from launcher.cli import options
 
+_EXTRA = "ftlaunch.extra"
+
 
 def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
     """What `train` and `preprocess` both take."""
     for option in reversed(
         (
             click.argument("recipe", shell_complete=options.complete_recipe),
-            click.argument("extra", nargs=-1, type=click.UNPROCESSED),
             options.backend,
             options.gpu,
             click.option(
@@ -73,7 +74,25 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command(epilog="What follows -- goes to accelerate launch as it is.")
+class WithLauncherArguments(click.Command):
+    """Keeps what follows `--` apart, and only that: a stray word is a mistake, not an argument."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the arguments for accelerate out of the line."""
+        if "--" in args:
+            cut = args.index("--")
+            ctx.meta[_EXTRA] = tuple(args[cut + 1 :])
+            args = args[:cut]
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Show them in the usage line."""
+        return [*super().collect_usage_pieces(ctx), "[-- LAUNCHER ARGUMENTS]"]
+
+
+@click.command(
+    cls=WithLauncherArguments, epilog="What follows -- goes to accelerate launch as it is."
+)
 @_shared
 @click.option("--merge/--no-merge", default=None, help="Merge after training, or do not.")
 def train(**given: Any) -> int:
@@ -90,7 +109,6 @@ def preprocess(**given: Any) -> int:
 
 def _go(
     recipe: str,
-    extra: tuple[str, ...],
     backend: str | None,
     gpus: tuple[tuple[str, int], ...],
     sets: tuple[str, ...],
@@ -125,7 +143,7 @@ def _go(
         spot=spot,
         name=name,
         output=output,
-        extra=extra,
+        extra=click.get_current_context().meta.get(_EXTRA, ()),
         only=only,
         merge=merge,
         max_duration=max_duration,

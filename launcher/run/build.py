@@ -27,9 +27,14 @@ _TRIGGER = "output/axolotl_checkpoint.save"
 CHECKPOINT = CheckpointRule(
     glob="output/checkpoint-*",
     requires=(
-        ("adapter_model.safetensors", "model*.safetensors", "adapter_model.bin", "*.distcp"),
-        ("optimizer.pt", "optimizer.bin", "global_step*/*", "optimizer_0/*"),
-        ("scheduler.pt",),
+        # One file, a sharded model, FSDP's shards, DeepSpeed's own folder.
+        (
+            *("adapter_model.safetensors", "adapter_model.bin"),
+            *("model*.safetensors", "pytorch_model*.bin"),
+            *("pytorch_model_fsdp_0/*", "global_step*/*"),
+        ),
+        ("optimizer.pt", "optimizer.bin", "optimizer_0/*", "global_step*/*"),
+        ("scheduler.pt", "global_step*/*"),
         ("rng_state*.pth",),
         ("trainer_state.json",),  # transformers writes this one last
     ),

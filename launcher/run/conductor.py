@@ -17,8 +17,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from backends.errors import FtlaunchError, Lost, MayStillBill, Unsure
-from backends.job import Attached, Job, LocalTree, Secrets
+from backends.errors import (
+    Capped,
+    CredentialsMissing,
+    FtlaunchError,
+    Lost,
+    MayStillBill,
+    Unsure,
+)
+from backends.job import Attached, Files, Job, LocalTree, Secrets
 from backends.lease import Keep, Lease, Observation, Phase
 from backends.protocol import Backend
 from backends.registry import load
@@ -45,6 +52,8 @@ def start(run_id: str) -> None:
             stdout=log,
             stderr=log,
             cwd="/",
+            # What was relative to this terminal's folder is not, in the conductor's.
+            env={**os.environ, "FTLAUNCH_STATE_DIR": str(places.state_dir())},
             start_new_session=True,
         )
 
@@ -71,8 +80,15 @@ def conduct(run_id: str) -> None:
         return
     with contextlib.closing(open_store(places.state_dir())) as store, lock:
         run = store.run(run_id)
-        backend = load(run.backend, state_dir=places.backends_dir())
-        Conductor(store, run, backend).finish()
+        try:
+            backend = load(run.backend, state_dir=places.backends_dir())
+            work = Conductor(store, run, backend)
+        except Exception as error:
+            code = error.exit_code if isinstance(error, FtlaunchError) else FtlaunchError.exit_code
+            data = {"fatal": True, "exit_code": code, "hint": getattr(error, "hint", "")}
+            store.say(run_id, "error", f"the run cannot go on: {error}", data=data)
+            raise
+        work.finish()
 
 
 class Conductor:
@@ -139,6 +155,7 @@ class Conductor:
                     self._store.save_lease(job.id, lease)
                     self._store.mark_launched(job.id)
                     return lease
+        self._require_secrets(job)
         prepared = self._prepare(job)
         if not self._store.mark_intent(job.id):
             return None
@@ -155,6 +172,17 @@ class Conductor:
         self._say("launched", f"{job.kind} runs", job)
         return lease
 
+    def _require_secrets(self, job: JobRecord) -> None:
+        """A conductor of another terminal may lack a secret; the job waits for one that has it."""
+        names = spec.job_from_json(job.spec).secrets
+        missing = [name for name in names if name not in os.environ]
+        if missing:
+            text = f"{job.kind} needs the secret {missing[0]}, which is not set in this terminal"
+            hint = f"set it, then: ftlaunch wait {self._run.name}"
+            code = CredentialsMissing.exit_code
+            self._say("error", text, job, hint=hint, exit_code=code, fatal=True)
+            raise SystemExit(code)
+
     def _prepare(self, job: JobRecord) -> Job:
         wanted = spec.job_from_json(job.spec)
         attached = []
@@ -163,12 +191,6 @@ class Conductor:
             if files is None:
                 raise Lost(f"the files of {self._run.name!r} are gone")
             attached.append(Attached(files, attach.at))
-        missing = [name for name in wanted.secrets if name not in os.environ]
-        if missing:
-            raise FtlaunchError(
-                f"the secret {missing[0]} is not set in this terminal",
-                hint=f"set it and run: ftlaunch wait {self._run.name}",
-            )
         return Job(
             name=job.name,
             plan=wanted.plan,
@@ -179,53 +201,59 @@ class Conductor:
             env=wanted.env,
             secrets=Secrets({name: os.environ[name] for name in wanted.secrets}),
             outputs=wanted.outputs,
-            deadline=self._deadline(wanted.deadline),
+            deadline=self._deadline(job),
         )
 
-    def _deadline(self, own: timedelta | None) -> timedelta | None:
-        """The job's share of the run's deadline: what is left of it now."""
+    def _deadline(self, job: JobRecord) -> timedelta | None:
+        """What is left of the run's limit for this job.
+
+        A training and what was planned with it share the limit; what was asked for later, and
+        every new training, has the whole of it. A question to the model has none.
+        """
         whole = self._spec.max_duration
-        if whole is None:
-            return own
-        left = whole - sum((_lasted(job) for job in self._store.jobs(self._run.id)), timedelta())
-        left = max(left, timedelta(seconds=1))
-        return left if own is None else min(own, left)
+        if whole is None or not _counts(job):
+            return None
+        if not spec.job_from_json(job.spec).after_success:
+            return whole
+        jobs = self._store.jobs(self._run.id)
+        began = max((j.id for j in jobs if j.kind == "train" and j.id < job.id), default=0)
+        spent = sum((_lasted(j) for j in jobs if began <= j.id < job.id), timedelta())
+        if spent >= whole:
+            raise Capped(
+                f"nothing is left of the limit of {whole} for {job.kind}",
+                hint=f"run it by itself with: ftlaunch {job.kind} {self._run.name}",
+            )
+        return whole - spent
 
     # ── watch ─────────────────────────────────────────────────────────────────────────────────
 
     def _watch(self, job: JobRecord, lease: Lease) -> None:
-        unknown_since: float | None = None
         last = None
-        while True:
-            seen = self._backend.observe(lease)
-            if seen.phase.ended:
-                break
-            if seen.phase is Phase.UNKNOWN:
-                if unknown_since is None:
-                    unknown_since = time.monotonic()
-                    self._say("unknown", f"{self._backend.name} does not answer", job)
-            elif seen.phase is not last:
-                unknown_since = None
+        while not (seen := self._backend.observe(lease)).phase.ended:
+            if seen.phase is not last:
                 last = seen.phase
                 self._store.set_phase(job.id, seen.phase, seen.reason)
+                if seen.phase is Phase.UNKNOWN:
+                    self._say("unknown", f"{self._backend.name} does not answer", job)
             time.sleep(POLL_S)
         self._verdict(job, seen)
 
     def _verdict(self, job: JobRecord, seen: Observation) -> None:
         self._store.mark_ended(
-            job.id, seen.phase, exit_code=seen.exit_code, reason=seen.reason, cost=seen.cost
+            job.id,
+            seen.phase,
+            exit_code=seen.exit_code,
+            reason=seen.reason,
+            cost=seen.cost,
+            ended_at=_ended_at(seen),
         )
-        if _counts(job):
-            self._store.set_run(self._run.id, seen.phase)
         self._say(
             "ended",
             f"{job.kind} {seen.phase}" + (f": {seen.reason}" if seen.reason else ""),
             job,
             phase=seen.phase.value,
             job_exit_code=seen.exit_code,
-            hint=""
-            if seen.phase in _QUIET_ENDS
-            else f"its whole log: ftlaunch logs {self._run.name}",
+            hint=self._where_the_log_is(seen.phase),
         )
 
     def _where_the_log_is(self, phase: Phase) -> str:
@@ -249,12 +277,17 @@ class Conductor:
 
     def _release(self, job: JobRecord) -> None:
         if job.lease is None:
-            self._store.mark_closed(job.id, job.files)
+            self._close(job, job.files)
             return
         keep = Keep.FILES if spec.job_from_json(job.spec).keep else Keep.NOTHING
-        files = self._backend.release(job.lease, keep=keep)
-        self._store.mark_closed(job.id, files)
+        self._close(job, self._backend.release(job.lease, keep=keep))
         self._say("released", f"{job.kind} is let go of", job)
+
+    def _close(self, job: JobRecord, files: Files | None) -> None:
+        # The run's phase first: a crash between the two is then mended by closing again.
+        if _counts(job):
+            self._store.set_run(self._run.id, self._store.job(job.id).phase)
+        self._store.mark_closed(job.id, files)
 
     def _failed(self, job: JobRecord, error: FtlaunchError) -> None:
         """The job cannot go on. What may bill stays open in the store; the rest is closed."""
@@ -269,8 +302,6 @@ class Conductor:
         self._store.mark_ended(
             job.id, Phase.FAILED, exit_code=None, reason=error.message, cost=None
         )
-        if self._store.job(job.id).ended_at is not None and _counts(job):
-            self._store.set_run(self._run.id, self._store.job(job.id).phase)
         try:
             self._release(self._store.job(job.id))
         except FtlaunchError as again:
@@ -307,6 +338,15 @@ class _Progress:
 def _counts(job: JobRecord) -> bool:
     """Whether the job's verdict is the run's: asking a model something does not change the run."""
     return job.kind != "inference"
+
+
+def _ended_at(seen: Observation) -> datetime | None:
+    """When the job ended by its own record: nobody may have looked for hours."""
+    told = (seen.state or {}).get("ended_at")
+    try:
+        return datetime.fromisoformat(str(told)) if told else None
+    except ValueError:
+        return None
 
 
 def _lasted(job: JobRecord) -> timedelta:

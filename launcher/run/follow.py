@@ -52,6 +52,8 @@ class Follower:
         self._run = run
         self._backend = backend
         self._after = after
+        events = store.events(run.id, after=after)
+        self._old = events[-1].id if whole and events else after
         self._logs = logs
         self._whole = whole
         self._until = until
@@ -77,7 +79,9 @@ class Follower:
 
     def _ends(self, event: Event) -> bool:
         """Whether there is nothing more to follow: enough was seen, or a person is needed."""
-        return bool(event.data.get("fatal")) or (self._until is not None and self._until(event))
+        if event.data.get("fatal") and event.id > self._old:
+            return True
+        return self._until is not None and self._until(event)
 
     def _round(self) -> Iterator[Said]:
         # Logs before events: a job's last lines are told before its end is.
@@ -128,6 +132,10 @@ def verdict(store: Store, run: RunRecord, *, job_id: int | None = None) -> int:
         jobs = [job for job in jobs if job.kind != "inference"]
         last = max((job.id for job in jobs if job.kind == "train"), default=0)
         jobs = [job for job in jobs if job.id >= last]
+        # A merge that failed and was done again counts as it ended in the end.
+        jobs = list({job.kind: job for job in jobs}.values())
+    if not jobs:
+        return FtlaunchError.exit_code
     errors = {
         event.job_id: event.data["exit_code"]
         for event in store.events(run.id)

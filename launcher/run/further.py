@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 from backends.errors import BadInput, Lost, Refused
 from backends.lease import Phase
 from backends.offer import Offer
@@ -37,39 +39,63 @@ def require_idle(store: Store, run: RunRecord) -> None:
             )
 
 
-def trained(store: Store, run: RunRecord) -> JobRecord:
-    """The job whose output is the run's model: the last training that left an adapter or model.
+def trained(store: Store, run: RunRecord, backend: Backend) -> JobRecord:
+    """The job whose output is the run's model: the last training that left an adapter or a model.
 
-    Raises BadInput when the run has none, Lost when its files are gone.
+    Raises BadInput when the run has not trained, Lost when nothing of it is left.
     """
-    jobs = [job for job in store.jobs(run.id) if job.kind == "train" and job.launched_at]
+    jobs = _trainings(store, run)
     if not jobs:
         raise BadInput(f"{run.name} has not trained anything")
-    job = next((job for job in reversed(jobs) if job.phase is Phase.SUCCEEDED), jobs[-1])
+    for job in reversed(jobs):
+        if job.files is not None and (job.phase is Phase.SUCCEEDED or _has_model(backend, job)):
+            return job
+    raise Lost(
+        f"no training of {run.name} left a model",
+        hint=f"go on from a checkpoint, if there is one, with: ftlaunch resume {run.name}",
+    )
+
+
+def _trainings(store: Store, run: RunRecord) -> list[JobRecord]:
+    return [job for job in store.jobs(run.id) if job.kind == "train" and job.launched_at]
+
+
+def _has_model(backend: Backend, job: JobRecord) -> bool:
     if job.files is None:
-        raise Lost(f"the files of {run.name} are gone", hint="train it again")
-    return job
+        return False
+    try:
+        entries, _ = pull.inventory(backend, job.files)
+    except Lost:
+        return False
+    return any(
+        entry.path.parent == PurePosixPath("output")
+        and entry.path.suffix in {".safetensors", ".bin"}
+        and entry.path.name.startswith(("adapter_model", "model", "pytorch_model"))
+        for entry in entries
+    )
 
 
 def resume(store: Store, run: RunRecord, backend: Backend, settled: RunSpec) -> int:
     """Add a training that goes on from the newest complete checkpoint, then what follows it.
 
+    A training that ended before its first checkpoint is passed over for the one before it.
     Returns the new training job's id. Raises Refused when there is no complete checkpoint, or when
     a file of the recipe is no longer what it was.
     """
     from launcher import launch
 
-    before = trained(store, run)
-    if before.files is None:
-        raise Lost(f"the files of {run.name} are gone")
-    newest = pull.newest_checkpoint(pull.state(backend, before.files))
-    if newest is None:
-        raise Refused(
-            f"{run.name} has no complete checkpoint to go on from",
-            hint=f"train it again with: ftlaunch train {run.recipe}",
-        )
-    _require_same(settled)
-    return launch.add_jobs(store, run, settled, offer_of(before), resume=(before.id, newest))
+    for before in reversed(_trainings(store, run)):
+        if before.files is None:
+            continue
+        newest = pull.newest_checkpoint(pull.state(backend, before.files))
+        if newest is not None:
+            _require_same(settled)
+            offer = offer_of(before)
+            return launch.add_jobs(store, run, settled, offer, resume=(before.id, newest))
+    raise Refused(
+        f"{run.name} has no complete checkpoint to go on from",
+        hint=f"train it again with: ftlaunch train {run.recipe}",
+    )
 
 
 def _require_same(settled: RunSpec) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,8 @@ from backends.protocol import Backend
 from launcher.store import JobRecord
 
 MANIFEST = PurePosixPath("manifest.json")
+
+_STEP_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,15 @@ def pull(backend: Backend, job: JobRecord, into: Path, *, patterns: Sequence[str
     if job.files is None:
         raise Lost(f"the files of {job.name} are gone")
     entries, verified = inventory(backend, job.files)
+    for entry in entries:
+        _require_inside(entry.path)
     wanted = [entry for entry in entries if selected(entry.path, patterns)]
     if job.phase is not Phase.SUCCEEDED:
         wanted = _with_checkpoint(backend, job.files, entries, wanted)
     try:
-        _room(into, sum(entry.size_bytes for entry in wanted))
-        _fetch_checked(backend, job.files, wanted, into)
+        missing = [entry for entry in wanted if not _same(into / entry.path, entry)]
+        _room(into, sum(entry.size_bytes for entry in missing))
+        _fetch_checked(backend, job.files, missing, into)
         _logs(backend, job, into)
         if verified:
             _keep_manifest(backend, job, into)
@@ -88,10 +94,19 @@ def inventory(backend: Backend, files: Files) -> tuple[list[Entry], bool]:
     try:
         raw = b"".join(backend.read(files, MANIFEST, offset=0, follow=False))
         rows = json.loads(raw)["files"]
-    except (Lost, ValueError, KeyError):
+    except (Lost, ValueError, KeyError, TypeError):
         listing = backend.listing(files)
         return [Entry(path, size, None) for path, size in sorted(listing.items())], False
     return [Entry(PurePosixPath(row["path"]), row["size"], row["sha256"]) for row in rows], True
+
+
+def _require_inside(path: PurePosixPath) -> None:
+    """The other side may be anybody's machine: a path it names must not lead out of the folder."""
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        raise Lost(
+            f"the job's manifest names a place outside its run directory: {str(path)!r}",
+            hint="nothing was pulled; do not trust what this job made",
+        )
 
 
 def selected(path: PurePosixPath, patterns: Iterable[str]) -> bool:
@@ -147,14 +162,14 @@ def _number(path: str) -> int:
 
 def _fetch_checked(backend: Backend, files: Files, wanted: Sequence[Entry], into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
-    missing = [entry for entry in wanted if not _same(into / entry.path, entry)]
-    for _attempt in range(2):
+    missing = list(wanted)
+    for again in (False, True):
         if not missing:
             return
-        for entry in missing:
+        for entry in missing if again else ():
             (into / entry.path).unlink(missing_ok=True)
         backend.fetch(files, [entry.path for entry in missing], into)
-        missing = [entry for entry in missing if not _same(into / entry.path, entry)]
+        missing = [entry for entry in missing if not _arrived(into / entry.path, entry)]
     if missing:
         raise Lost(
             f"{missing[0].path} arrives with other content than its manifest says",
@@ -162,12 +177,21 @@ def _fetch_checked(backend: Backend, files: Files, wanted: Sequence[Entry], into
         )
 
 
-def _same(path: Path, entry: Entry) -> bool:
+def _arrived(path: Path, entry: Entry) -> bool:
+    """Whether what was fetched is what was meant; without a hash only its size can tell."""
+    if entry.sha256 is not None:
+        return _same(path, entry)
     try:
-        if path.stat().st_size != entry.size_bytes:
+        return path.stat().st_size == entry.size_bytes
+    except OSError:
+        return False
+
+
+def _same(path: Path, entry: Entry) -> bool:
+    """Whether the very content is here already; what has no hash is fetched anew to be sure."""
+    try:
+        if entry.sha256 is None or path.stat().st_size != entry.size_bytes:
             return False
-        if entry.sha256 is None:
-            return True
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
     except OSError:
@@ -182,6 +206,8 @@ def _logs(backend: Backend, job: JobRecord, into: Path) -> None:
     folder.mkdir(exist_ok=True)
     steps = state(backend, job.files).get("steps")
     for step in steps if isinstance(steps, list) else []:
+        if not _STEP_NAME.fullmatch(str(step["name"])):
+            continue
         name = f"{step['name']}-{job.id}.log"
         partial = folder / f".{name}.partial"
         with partial.open("wb") as out:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 
 from backends.errors import MayStillBill
-from backends.lease import Phase, Signal
+from backends.lease import Signal
 from backends.protocol import Backend
-from launcher.run import conductor
+from launcher.run import conductor, further
 from launcher.store import JobRecord, RunRecord, Store
 
 MARGIN = timedelta(minutes=2)
@@ -18,37 +19,44 @@ MARGIN = timedelta(minutes=2)
 def stop(store: Store, run: RunRecord, backend: Backend, *, grace: timedelta) -> str:
     """End the run's open jobs and wait for the end; returns a sentence for a person.
 
-    Raises MayStillBill when the end is not confirmed.
+    Raises MayStillBill when the end is not confirmed, or when the conductor says that it needs a
+    person.
     """
     open_jobs = [job for job in store.jobs(run.id) if job.closed_at is None]
     if not open_jobs:
         return f"{run.name} has ended already: {run.phase}"
+    after = further.last_event(store, run)
     for job in reversed(open_jobs):
-        _end(store, job, backend, grace)
+        end_job(store, job, backend, grace)
     conductor.start(run.id)
     deadline = time.monotonic() + (grace + MARGIN).total_seconds()
-    while any(job.closed_at is None for job in store.jobs(run.id)):
-        if time.monotonic() > deadline:
-            raise MayStillBill(
-                f"{run.name} has not confirmed its end",
-                hint=f"look with: ftlaunch inspect {run.name}; kill it with: ftlaunch stop --now "
-                f"{run.name}",
-            )
+    while open_jobs := [job for job in store.jobs(run.id) if job.closed_at is None]:
+        _require_confirmed(store, run, open_jobs, after=after, late=time.monotonic() > deadline)
         time.sleep(0.2)
-        for job in store.jobs(run.id):
+        for job in open_jobs:
             # A launch that was under way when the stop was asked for has its lease by now.
-            if job.closed_at is None and job.ended_at is None:
-                _end(store, job, backend, grace)
+            end_job(store, store.job(job.id), backend, grace)
     now = store.run(run.id)
     return f"{now.name}: {now.phase}; results are in {now.output_dir}"
 
 
-def _end(store: Store, job: JobRecord, backend: Backend, grace: timedelta) -> None:
+def _require_confirmed(
+    store: Store, run: RunRecord, open_jobs: Sequence[JobRecord], *, after: int, late: bool
+) -> None:
+    look = f"look with: ftlaunch inspect {run.name}; kill it with: ftlaunch stop --now {run.name}"
+    for event in store.events(run.id, after=after):
+        if event.data.get("fatal"):
+            raise MayStillBill(event.text, hint=str(event.data.get("hint") or look))
+    # What has ended is being pulled: that may take long, and costs nothing more than the files do.
+    if late and any(job.ended_at is None for job in open_jobs):
+        raise MayStillBill(f"{run.name} has not confirmed its end", hint=look)
+
+
+def end_job(store: Store, job: JobRecord, backend: Backend, grace: timedelta) -> None:
+    """Ask one job to end, whatever it is at; may be asked again."""
     if job.ended_at is not None:
         return
-    if job.intent_at is None:
-        store.mark_ended(
-            job.id, Phase.STOPPED, exit_code=None, reason="stopped before it began", cost=None
-        )
-    elif job.lease is not None and job.launched_at is not None:
+    if job.intent_at is None and store.mark_not_begun(job.id, "stopped before it began"):
+        return
+    if job.lease is not None and job.launched_at is not None:
         backend.signal(job.lease, Signal.STOP, grace=grace)

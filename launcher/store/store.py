@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -30,8 +31,9 @@ def open_store(state_dir: Path) -> Store:
     path = state_dir / "ftlaunch.db"
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)
         db = sqlite3.connect(path, timeout=30, isolation_level=None)
-        db.execute("PRAGMA journal_mode = WAL")
+        _use_wal(db)
         db.execute("PRAGMA foreign_keys = ON")
         migrate(db, str(path))
     except (OSError, sqlite3.Error) as error:
@@ -40,6 +42,20 @@ def open_store(state_dir: Path) -> Store:
             hint="set FTLAUNCH_STATE_DIR to a folder you may write to",
         ) from error
     return Store(db)
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log; SQLite does not wait for a lock here, so we do."""
+    for patience in (0.05,) * 100:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            time.sleep(patience)
+        else:
+            return
+    db.execute("PRAGMA journal_mode = WAL")
 
 
 class Store:
@@ -53,14 +69,27 @@ class Store:
         self._db.close()
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is written inside is written whole or not at all."""
+        with self._writing():
+            yield
+
+    @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
+        if self._busy():  # inside `together`
+            yield self._db
+            return
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._busy():  # on a full disk SQLite has rolled back by itself
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
+
+    def _busy(self) -> bool:
+        return self._db.in_transaction
 
     # ── runs ──────────────────────────────────────────────────────────────────────────────────
 
@@ -143,9 +172,15 @@ class Store:
             )
 
     def remove_run(self, run_id: str) -> None:
-        """Forget a run and all it had."""
+        """Forget a run and all it had. Raises BadInput while a job of it is open."""
         with self._writing() as db:
-            db.execute("DELETE FROM runs WHERE id = ?", (run_id,))
+            db.execute(
+                "DELETE FROM runs WHERE id = ? AND NOT EXISTS "
+                "(SELECT 1 FROM jobs WHERE run_id = ? AND closed_at IS NULL)",
+                (run_id, run_id),
+            )
+            if db.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone():
+                raise BadInput("the run has begun another job", hint="end it with: ftlaunch stop")
 
     # ── jobs ──────────────────────────────────────────────────────────────────────────────────
 
@@ -213,10 +248,27 @@ class Store:
                 (phase, reason, job_id),
             )
 
+    def mark_not_begun(self, job_id: int, reason: str) -> bool:
+        """End a job that nobody has begun to launch; False when somebody has."""
+        with self._writing() as db:
+            cursor = db.execute(
+                "UPDATE jobs SET phase = ?, reason = ?, ended_at = ? "
+                "WHERE id = ? AND ended_at IS NULL AND intent_at IS NULL",
+                (Phase.STOPPED, reason, _now(), job_id),
+            )
+        return cursor.rowcount == 1
+
     def mark_ended(
-        self, job_id: int, phase: Phase, *, exit_code: int | None, reason: str, cost: Money | None
+        self,
+        job_id: int,
+        phase: Phase,
+        *,
+        exit_code: int | None,
+        reason: str,
+        cost: Money | None,
+        ended_at: datetime | None = None,
     ) -> None:
-        """Record the verdict; a verdict once recorded stays."""
+        """Record the verdict; a verdict once recorded stays. `ended_at` is now when not known."""
         with self._writing() as db:
             db.execute(
                 "UPDATE jobs SET phase = ?, exit_code = ?, reason = ?, cost = ?, ended_at = ? "
@@ -226,7 +278,7 @@ class Store:
                     exit_code,
                     reason,
                     None if cost is None else records.money_to_text(cost),
-                    _now(),
+                    _now() if ended_at is None else ended_at.isoformat(timespec="milliseconds"),
                     job_id,
                 ),
             )
@@ -268,7 +320,7 @@ class Store:
             db.execute(
                 "INSERT INTO events (run_id, job_id, at, kind, text, data) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (run_id, job_id, _now(), kind, text, json.dumps(dict(data or {}))),
+                (run_id, job_id, _now(), kind, _plain(text), json.dumps(dict(data or {}))),
             )
 
     def events(self, run_id: str, *, after: int = 0) -> Sequence[Event]:
@@ -281,6 +333,11 @@ class Store:
         return [
             Event(row[0], row[1], _time(row[2]), row[3], row[4], json.loads(row[5])) for row in rows
         ]
+
+
+def _plain(text: str) -> str:
+    """Text that SQLite takes: a file name may hold bytes that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _now() -> str:

@@ -181,8 +181,29 @@ def test_hardware_that_is_not_here(desk: Any) -> None:
 def test_a_secret_that_is_not_set(desk: Any) -> None:
     lay(desk.here)
     ended = desk.run("train", "recipe.yml", "-s", "NOT_SET_ANYWHERE")
-    assert_clean(ended, REFUSED, "NOT_SET_ANYWHERE")
+    assert_clean(ended, 4, "NOT_SET_ANYWHERE")
     assert_nothing_left(desk)
+
+
+def test_a_secret_where_it_would_be_written_down(desk: Any) -> None:
+    lay(desk.here)
+    given = desk.run("train", "recipe.yml", "-s", "HF_TOKEN=canary-1", "--dry-run")
+    assert_clean(given, USAGE, "-s HF_TOKEN")
+    as_variable = desk.run("train", "recipe.yml", "-e", "HF_TOKEN=canary-1", "--dry-run")
+    assert_clean(as_variable, USAGE, "-s HF_TOKEN")
+    assert "canary-1" not in given.said + as_variable.said
+
+
+def test_a_stray_word_and_a_backend_that_is_not_built(desk: Any) -> None:
+    lay(desk.here)
+    assert_clean(desk.run("train", "recipe.yml", "stray", "--dry-run"), USAGE, "stray")
+    assert_clean(desk.run("train", "recipe.yml", "-b", "modal"), USAGE, "not built yet")
+
+
+def test_a_model_that_this_machine_cannot_hold(desk: Any) -> None:
+    lay(desk.here, base_model="someone/Huge-9000B")
+    ended = desk.run("train", "recipe.yml", "-g", "cpu", "--dry-run")
+    assert_clean(ended, REFUSED, "Huge-9000B", "GPU")
 
 
 def test_a_limit_that_is_no_time(desk: Any) -> None:

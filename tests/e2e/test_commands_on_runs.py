@@ -173,3 +173,52 @@ def test_recipes_can_be_listed_shown_and_copied(ended: Toy, tmp_path: Path) -> N
 
 def test_check_names_every_backend(ended: Toy) -> None:
     assert set(json.loads(ask(ended, "check", "--json").stdout)) >= {"local"}
+
+
+def test_a_manifest_that_points_elsewhere_is_not_followed(ended: Toy, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    manifest = next((ended.state / "backends").rglob("*train*/manifest.json"))
+    content = json.loads(manifest.read_text())
+    content["files"].append({"path": "output/../../victim", "size": 3, "sha256": "0" * 64})
+    manifest.write_text(json.dumps(content))
+    refused = ask(ended, "pull", "toy")
+    assert refused.returncode == 6
+    assert "outside" in refused.stderr
+    assert victim.read_text() == "mine"
+
+
+def test_a_state_folder_may_be_named_relative_to_here(tmp_path: Path) -> None:
+    with toy(tmp_path, seconds=0.1) as made:
+        waited = subprocess.run(
+            [FTLAUNCH, "wait", "toy"],
+            env={**os.environ, "FTLAUNCH_STATE_DIR": "state"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert waited.returncode == 0, waited.stderr
+        assert (made.out / "output" / "merge").exists()
+
+
+def test_a_secret_that_this_terminal_lacks_is_waited_for(tmp_path: Path) -> None:
+    with toy(tmp_path, seconds=0.1, secrets=("TOY_KEY",)) as made:
+        lacking = ask(made, "wait", "toy")
+        assert lacking.returncode == 4, lacking.stderr
+        assert all(job.closed_at is None for job in made.store.jobs(made.run.id))
+        assert ask(made, "wait", "toy", TOY_KEY="canary").returncode == 0
+
+
+def test_closing_the_reader_is_no_failure_of_the_run(ended: Toy) -> None:
+    piped = subprocess.run(
+        f"{FTLAUNCH} logs toy | head -1",
+        shell=True,
+        env=ended.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(piped.stdout.splitlines()) == 1
+    assert "Traceback" not in piped.stderr

@@ -47,7 +47,13 @@ class Toy:
         return {**os.environ, "FTLAUNCH_STATE_DIR": str(self.state)}
 
 
-def job(kind: str, *, seconds: float, attach: tuple[AttachJob, ...] = ()) -> JobSpec:
+def job(
+    kind: str,
+    *,
+    seconds: float,
+    attach: tuple[AttachJob, ...] = (),
+    secrets: tuple[str, ...] = (),
+) -> JobSpec:
     """A job that takes `seconds` and makes `output/KIND`."""
     argv = (sys.executable, "-c", WORK, RunPath(""), kind, str(seconds))
     return JobSpec(
@@ -60,6 +66,7 @@ def job(kind: str, *, seconds: float, attach: tuple[AttachJob, ...] = ()) -> Job
             disk_reserve_bytes=4096,
         ),
         attach=attach,
+        secrets=secrets,
         after_success=bool(attach),
     )
 
@@ -83,7 +90,7 @@ def run_spec() -> RunSpec:
 
 
 @contextmanager
-def toy(folder: Path, *, seconds: float = 1.0) -> Iterator[Toy]:
+def toy(folder: Path, *, seconds: float = 1.0, secrets: tuple[str, ...] = ()) -> Iterator[Toy]:
     """A run of a training and a merge, recorded and not yet begun."""
     state = folder / "state"
     store = open_store(state)
@@ -97,7 +104,7 @@ def toy(folder: Path, *, seconds: float = 1.0) -> Iterator[Toy]:
         spec=spec.run_to_json(run_spec()),
     )
     offer = Offer(backend="local", gpu=None, count=0, price=FREE)
-    first = add_job(store, run, job("train", seconds=seconds), offer)
+    first = add_job(store, run, job("train", seconds=seconds, secrets=secrets), offer)
     attach = (AttachJob(first, PurePosixPath("inputs/train")),)
     add_job(store, run, job("merge", seconds=seconds, attach=attach), offer)
     yield Toy(state, out, store, run)

@@ -72,6 +72,34 @@ def test_a_job_keeps_its_lease_from_intent_to_close(store: Store) -> None:
     assert store.runs(alive=True) == []
 
 
+def test_a_job_that_is_being_launched_cannot_be_ended_as_if_it_were_not(store: Store) -> None:
+    run_id = add(store)
+    job = store.add_job(run_id=run_id, kind="train", name="ftl-x", spec="{}", offer="{}")
+    assert store.mark_intent(job.id)
+    assert not store.mark_not_begun(job.id, "stopped before it began")
+    assert store.job(job.id).ended_at is None
+    other = store.add_job(run_id=run_id, kind="merge", name="ftl-y", spec="{}", offer="{}")
+    assert store.mark_not_begun(other.id, "stopped before it began")
+    assert not store.mark_intent(other.id)
+
+
+def test_what_is_written_together_is_written_whole_or_not_at_all(store: Store) -> None:
+    def half() -> None:
+        with store.together():
+            add(store)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        half()
+    assert store.count_runs() == 0
+
+
+def test_odd_bytes_in_a_message_are_no_reason_to_fail(store: Store) -> None:
+    run_id = add(store)
+    store.say(run_id, "progress", "caf\udce9")
+    assert store.events(run_id)[0].text == "caf\\udce9"
+
+
 def test_a_verdict_once_recorded_stays(store: Store) -> None:
     run_id = add(store)
     job = store.add_job(run_id=run_id, kind="train", name="ftl-x", spec="{}", offer="{}")
@@ -92,8 +120,12 @@ def test_events_are_told_once_and_in_order(store: Store) -> None:
 
 def test_a_removed_run_takes_its_jobs_and_events_along(store: Store) -> None:
     run_id = add(store)
-    store.add_job(run_id=run_id, kind="train", name="ftl-x", spec="{}", offer="{}")
+    job = store.add_job(run_id=run_id, kind="train", name="ftl-x", spec="{}", offer="{}")
     store.say(run_id, "x", "y")
+    with pytest.raises(BadInput, match="another job"):
+        store.remove_run(run_id)
+    assert len(store.jobs(run_id)) == 1
+    store.mark_closed(job.id, None)
     store.remove_run(run_id)
     assert store.count_runs() == 0
     assert store.jobs(run_id) == []
