@@ -26,6 +26,10 @@ class Duration(ParamType):
 
     name = "time"
 
+    def get_metavar(self, param: Any, ctx: Any = None) -> str:
+        """The help page shows how a time is written."""
+        return "90m|2h30m|3600"
+
     def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:
         """Read the text; fails with a usage error."""
         if isinstance(value, timedelta):
@@ -36,7 +40,7 @@ class Duration(ParamType):
             self.fail(f"{value!r} is not a time such as 90m, 2h30m or 3600", param, ctx)
         seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
         if seconds <= 0:
-            self.fail("the time must be longer than zero", param, ctx)
+            self.fail(f"{value!r}: the time must be longer than zero", param, ctx)
         return timedelta(seconds=seconds)
 
 
@@ -52,9 +56,9 @@ class Dollars(ParamType):
         try:
             amount = Decimal(str(value).strip().removeprefix("$"))
         except InvalidOperation:
-            self.fail(f"{value!r} is not an amount in dollars", param, ctx)
+            self.fail(f"{value!r} is not an amount in dollars such as 20 or 4.50", param, ctx)
         if not amount.is_finite() or amount <= 0:
-            self.fail("the amount must be above zero", param, ctx)
+            self.fail(f"{value!r}: the amount must be above zero", param, ctx)
         return amount
 
 
@@ -73,6 +77,10 @@ class Gpu(ParamType):
         kind, _, count = text.strip().partition(":")
         if not kind or (count and (not count.isdigit() or int(count) < 1)):
             self.fail(f"{text!r} is not a GPU such as H100 or A100-80GB:2", param, ctx)
+        if kind.isdigit() and len(kind) < 3:
+            self.fail(f"{text!r} is a number, not a GPU: say which, as in H100:{kind}", param, ctx)
+        if kind.lower() == "cpu" and count:
+            self.fail(f"{text!r}: cpu asks for no GPU, and takes no number", param, ctx)
         return kind, int(count or 1)
 
 
@@ -134,5 +142,10 @@ backend = click.option(
 )
 
 gpu = click.option(
-    "-g", "--gpu", "gpus", type=Gpu(), default=(), help="H100, A100-80GB:2, ranked: H100,A100; cpu."
+    "-g",
+    "--gpu",
+    "gpus",
+    type=Gpu(),
+    default=(),
+    help="H100, A100-80GB:2, ranked: H100,A100; cpu for none.",
 )

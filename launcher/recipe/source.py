@@ -166,8 +166,9 @@ def _download(url: str, *, transport: httpx.BaseTransport | None = None) -> Text
 
     label = shown(url)
     try:
+        name = Path(unquote(urlsplit(url).path)).stem or "recipe"
         content = _fetch(url, label, transport)
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError):
         raise BadInput(f"{label} is not a URL that can be fetched") from None
     except httpx.TimeoutException:
         raise Refused(
@@ -180,7 +181,6 @@ def _download(url: str, *, transport: httpx.BaseTransport | None = None) -> Text
             f"{label} is a web page, not a recipe",
             hint="take the address of the raw file (on GitHub: the button 'Raw')",
         )
-    name = Path(unquote(urlsplit(url).path)).stem or "recipe"
     return Text(name=name, label=label, text=_decoded(content, label), folder=None)
 
 

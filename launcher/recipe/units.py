@@ -24,7 +24,7 @@ _GPU = re.compile(r"(?P<kind>[A-Za-z0-9][A-Za-z0-9._ -]*?)(?::(?P<count>\d+))?")
 
 def duration(value: object) -> timedelta:
     """`2h30m`, `90m`, `1d`, or a number of seconds."""
-    shape = "a duration is written 2h30m, 90m, or as a number of seconds"
+    shape = f"{value!r} is no duration: it is written 2h30m, 90m, or as a number of seconds"
     if isinstance(value, timedelta):
         span = value
     elif isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -36,7 +36,7 @@ def duration(value: object) -> timedelta:
     else:
         span = timedelta(seconds=value)
     if not timedelta(0) < span <= _LONGEST:
-        raise ValueError("a duration is more than nothing and at most a year")
+        raise ValueError(f"{value!r}: a duration is more than nothing and at most a year")
     return span
 
 
@@ -55,7 +55,7 @@ def _spelled(text: str, shape: str) -> timedelta:
 
 def dollars(value: object) -> Decimal:
     """`20`, `20.50`, `$20`, `20 USD`: an exact amount of US dollars above zero."""
-    shape = "an amount is written 20, 20.50 or 20 USD"
+    shape = f"{value!r} is no amount: it is written 20, 20.50 or 20 USD"
     if isinstance(value, Decimal):
         amount = value
     elif isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -71,13 +71,15 @@ def dollars(value: object) -> Decimal:
                 shape = f"{text[-3:]} is not understood: prices are in USD; {shape}"
             raise ValueError(shape) from None
     if not amount.is_finite() or not 0 < amount < _MOST_DOLLARS:
-        raise ValueError("an amount is more than nothing, and less than a million dollars")
+        raise ValueError(
+            f"{value!r}: an amount is more than nothing, and less than a million dollars"
+        )
     return amount
 
 
 def gibibytes(value: object) -> int:
     """`64`, `64GiB`, `64GB` (read as GiB, as providers mean it), `2TiB`: whole gibibytes."""
-    shape = "a size is written 64GiB, or as a number of GiB"
+    shape = f"{value!r} is no size: it is written 64GiB, or as a number of GiB"
     found = None
     if not isinstance(value, bool) and isinstance(value, int | str):
         found = _SIZE.fullmatch(str(value).strip())
@@ -85,7 +87,7 @@ def gibibytes(value: object) -> int:
         raise ValueError(shape)
     size = int(found[1]) * _GIB[found[2].lower()]
     if size <= 0:
-        raise ValueError("a size is more than nothing")
+        raise ValueError(f"{value!r}: a size is more than nothing")
     return size
 
 

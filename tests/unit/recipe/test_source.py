@@ -187,7 +187,7 @@ def test_an_empty_file_is_shown_the_way_to_a_whole_one(tmp_path: Path) -> None:
 
 
 def test_a_network_that_fails_is_no_mistake_of_the_command_line() -> None:
-    with pytest.raises(Refused, match="cannot be fetched: Name or service not known$"):
+    with pytest.raises(Refused, match=r"cannot be fetched: Name or service not known$"):
         fetch(raising(httpx.ConnectError("[Errno -2] Name or service not known")))
 
 
