@@ -60,6 +60,8 @@ def derive(
         {"enabled": True, "check_interval": 1},
         "so that `ftlaunch stop` can ask for a checkpoint first",
     )
+    if derived.get("save_only_model"):
+        put("save_only_model", False, "a checkpoint without its optimizer cannot be gone on from")
     if cpu:
         for key, value, why in _ON_CPU:
             if (
