@@ -42,7 +42,7 @@ def _deepspeed_way_out(text: str) -> str:
         return f"use the copy that comes with ftlaunch: --set deepspeed={shown(found)}"
     return (
         "put the JSON file beside the recipe and name it there "
-        "(`axolotl fetch deepspeed_configs` downloads the usual ones)"
+        '(`"$(ftlaunch env path)"/bin/axolotl fetch deepspeed_configs` downloads the usual ones)'
     )
 
 

@@ -13,12 +13,27 @@ from launcher.cli import options
 @click.command()
 @options.run_argument
 @click.option("-p", "--prompt", help="One prompt; `-` reads it from standard input.")
-@click.option("--prompts", type=click.Path(path_type=Path), help='JSONL, {"prompt": …} a row.')
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The answers to --prompts.")
+@click.option(
+    "--prompts",
+    type=click.Path(path_type=Path),
+    help='A JSONL file, {"prompt": …} a row; needs -o.',
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Where the answers go; needed with --prompts.",
+)
 @click.option("--chat", is_flag=True, help="Talk to it in this terminal.")
 @click.option("--gradio", is_flag=True, help="A web page on this machine; no public link.")
 @click.option("--base", is_flag=True, help="Ask the base model, as it was before training.")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), default=1024, show_default=True)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    help="For --prompts; an answer is cut off after this many.",
+)
 @click.option(
     "--repetition-penalty",
     type=click.FloatRange(min=0.01),
@@ -33,7 +48,13 @@ from launcher.cli import options
     show_default=True,
     help="For --prompts; 0 takes the likeliest word each time.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="For --prompts; how many are answered at once.",
+)
 @click.option(
     "--idle",
     type=options.Duration(),

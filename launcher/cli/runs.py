@@ -21,19 +21,18 @@ PAGE = 50
 
 @click.command()
 @click.option("-a", "--all", "everything", is_flag=True, help="Also runs that have ended.")
-@click.option("--page", default=1, type=click.IntRange(min=1), help=f"{PAGE} runs a page.")
+@click.option("--page", default=1, type=click.IntRange(min=1), help=f"With -a: {PAGE} runs a page.")
 @options.as_json
 def ps(everything: bool, page: int, as_json: bool) -> None:
     """List runs that are alive, the youngest first."""
     store = open_store(places.state_dir())
-    offset = (page - 1) * PAGE
+    offset = (page - 1) * PAGE if everything else 0
     runs = store.runs(alive=not everything, limit=PAGE if everything else -1, offset=offset)
     if as_json:
         click.echo(json.dumps([row_of(store, run) for run in runs], indent=2))
         return
     if not runs:
-        total = store.count_runs()
-        click.echo("no run is alive" + (f"; {total} ended (ftlaunch ps -a)" if total else ""))
+        click.echo(_no_runs(store.count_runs(), page=page, everything=everything))
         return
     rows = [("NAME", "STATE", "JOB", "BACKEND", "AGE", "RECIPE")]
     for run in runs:
@@ -46,6 +45,16 @@ def ps(everything: bool, page: int, as_json: bool) -> None:
         pages = -(-store.count_runs() // PAGE)
         if pages > 1:
             click.echo(f"page {page} of {pages}" + (" (--page N)" if page < pages else ""))
+
+
+def _no_runs(total: int, *, page: int, everything: bool) -> str:
+    """Why the list is empty; `total` counts the runs that have ended too."""
+    if not total:
+        return "there is no run yet; start one with: ftlaunch train quickstart"
+    if everything:
+        pages = -(-total // PAGE)
+        return f"there is no page {page}: the last one is {pages}"
+    return f"no run is alive; {total} ended (ftlaunch ps -a)"
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> None:
@@ -70,7 +79,9 @@ def age(when: datetime) -> str:
 @options.run_argument
 @click.option("-f", "--follow", "follow_", is_flag=True, help="Go on until the run ends.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last N lines.")
-@click.option("--step", help="Only this step's log: preprocess, train, merge, inference.")
+@click.option(
+    "--step", help="Only this step's log: preprocess, train, merge, evaluate, inference, …"
+)
 @options.as_json
 def logs(run: str | None, follow_: bool, lines: int | None, step: str | None, as_json: bool) -> int:
     """Show RUN's log (default: the last run's), from wherever it is."""
