@@ -79,9 +79,7 @@ def age(when: datetime) -> str:
 @options.run_argument
 @click.option("-f", "--follow", "follow_", is_flag=True, help="Go on until the run ends.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last N lines.")
-@click.option(
-    "--step", help="Only this step's log: preprocess, train, merge, evaluate, inference, …"
-)
+@click.option("--step", help="Only this step's log: preprocess, train, merge, evaluate, inference")
 @options.as_json
 def logs(run: str | None, follow_: bool, lines: int | None, step: str | None, as_json: bool) -> int:
     """Show RUN's log (default: the last run's), from wherever it is."""
