@@ -23,7 +23,7 @@ from launcher.plan_text import arguments
 from launcher.run.build import environment as job_environment
 
 FTLAUNCH = str(Path(sys.executable).with_name("ftlaunch"))
-RUNS = 5
+RUNS = 3
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     prefix = environment.ensure(environment.choose({}, gpu=False))
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        figures = ratio(lambda: launched(work), lambda: by_hand(work, prefix), runs=RUNS, warmup=1)
+        figures = ratio(lambda: launched(work), lambda: by_hand(work, prefix), runs=RUNS, warmup=0)
         keep("train + merge", figures, limit=1.05, value=float(figures["ratio"]))
         peak = memory_while_following(work)
         keep("memory while following, MiB", {"mib": peak}, limit=80, value=peak)
