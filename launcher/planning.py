@@ -88,7 +88,7 @@ def prepare(request: Request, store: Store) -> Prepared:
     command line, Capped for a limit that cannot hold, NoCapacity when there is no such hardware.
     """
     found = recipe.load(request.source, sets=request.sets, data=request.data, cwd=Path.cwd())
-    problems = preflight.require_ok(preflight.examine(found))
+    problems = preflight.require_ok(preflight.examine(found, secrets=request.secrets))
     bundle = bundling.gather(found)
     backend_spec = request.backend or found.launch.backend or "local"
     if backend_spec.partition(":")[0] in _NOT_BUILT and backend_spec not in backend_names():
