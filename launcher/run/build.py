@@ -170,7 +170,9 @@ def _job(spec: RunSpec, kind: str, steps: Sequence[Step], *, data: bool) -> JobS
 
 def _after(spec: RunSpec, kind: str, trained: int, steps: Sequence[Step]) -> JobSpec:
     job = _job(spec, kind, steps, data=False)
-    return dataclasses.replace(job, attach=(AttachJob(trained, TRAINED),))
+    # axolotl writes a debug.log of every command; the training's must not be written over.
+    pull = ("output/**", "!output/debug.log")
+    return dataclasses.replace(job, attach=(AttachJob(trained, TRAINED),), pull=pull)
 
 
 def _asked(spec: RunSpec, trained: int, step: Step) -> JobSpec:

@@ -115,8 +115,11 @@ def test_from_recipe_to_verified_artifacts(desk: Any, axolotl: Path) -> None:
     assert all(job["closed_at"] for job in facts["jobs"])
 
     # Every file that came home is what its manifest says.
-    manifests = sorted((out / "manifests").glob("*.json"))
-    rows = [row for path in manifests for row in json.loads(path.read_text())["files"]]
+    manifests = {path.stem: json.loads(path.read_text()) for path in (out / "manifests").iterdir()}
+    assert set(manifests) == {"train-1", "merge-2"}
+    rows = [*manifests["merge-2"]["files"], *manifests["train-1"]["files"]]
+    # Both commands write a debug.log; the one that came home is the training's.
+    rows = list({row["path"]: row for row in rows}.values())
     home = [row for row in rows if (out / row["path"]).exists()]
     assert {"output/adapter_model.safetensors", "output/merged/model.safetensors"} <= {
         row["path"] for row in home
