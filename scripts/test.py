@@ -68,7 +68,7 @@ def stages() -> list[Stage]:
         Stage("types", 35, (tool("mypy", *code),)),
         Stage("imports", 5, (tool("lint-imports"),)),
         Stage("locks", 5, ((PYTHON, "scripts/lock_axolotl.py", "--check"),)),
-        Stage("unit", 70, (pytest("tests/unit", "-n", "2"),), "tests/unit"),
+        Stage("unit", 150, (pytest("tests/unit", "-n", "2"),), "tests/unit"),
         Stage("environment", 120, (tool("ftlaunch", "env", "make", "--cpu"),)),
         Stage("conformance", 300, (pytest("tests/conformance", "-n", "2"),), "tests/conformance"),
         Stage("stranger", 120, (pytest("tests/stranger"),), "tests/stranger"),
