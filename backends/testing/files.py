@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Generator, Iterator
@@ -41,9 +42,10 @@ class FilesOfAJob:
     def test_read_from_an_offset(self, bench: Bench, ended: Lease) -> None:
         """read: the bytes of one file, from the offset on, to its present end."""
         whole = _content("medium")
-        assert bench.content(ended.files, "output/medium") == whole
+        assert _told(bench.content(ended.files, "output/medium")) == _told(whole)
         for offset in (1, 6, 65_536, len(whole) - 1):
-            assert bench.content(ended.files, "output/medium", offset=offset) == whole[offset:]
+            rest = bench.content(ended.files, "output/medium", offset=offset)
+            assert _told(rest) == _told(whole[offset:])
 
     def test_read_odd_names(self, bench: Bench, ended: Lease) -> None:
         """read: a file may have any name."""
@@ -177,6 +179,11 @@ class FilesOfAJob:
         found = bench.backend.listing(lease.files)
         assert PurePosixPath("output/own") in found
         assert [path for path in found if path.parts[0] == "inputs"] == []
+
+
+def _told(content: bytes) -> tuple[int, str]:
+    """Length and digest: of two large contents pytest would spell out every difference."""
+    return len(content), hashlib.sha256(content).hexdigest()
 
 
 def _content(name: str) -> bytes:
