@@ -128,7 +128,7 @@ class FilesOfAJob:
             (tmp_path / "output").mkdir(exist_ok=True)
             (tmp_path / path).write_bytes(wrong)
             bench.backend.fetch(ended.files, [path], tmp_path)
-            assert (tmp_path / path).read_bytes() == whole
+            assert _told((tmp_path / path).read_bytes()) == _told(whole)
 
     def test_fetch_cut_short(self, bench: Bench, ended: Lease, tmp_path: Path) -> None:
         """fetch: a file appears under its name only when whole; one that was begun is continued."""
@@ -145,7 +145,7 @@ class FilesOfAJob:
         assert cut.returncode != 0, "the disk limit was meant to stop this fetch"
         assert not (tmp_path / path).exists()
         bench.backend.fetch(ended.files, [PurePosixPath(path)], tmp_path)
-        assert (tmp_path / path).read_bytes() == whole
+        assert _told((tmp_path / path).read_bytes()) == _told(whole)
         assert _names(tmp_path) == {path}, "something was left behind"
 
     def test_fetch_what_is_not_there(self, bench: Bench, ended: Lease, tmp_path: Path) -> None:
