@@ -110,11 +110,15 @@ class Secrets(Mapping[str, str]):
 class Job:
     """A folder, the commands to run in it, and what must hold meanwhile.
 
-    name      the provider-side tag, unique: lower-case letters, digits, dashes, at most 40
-    inputs    laid into the run directory before the first step
-    outputs   globs, relative to the run directory, of what the manifest lists
-    deadline  the job ends by itself after this long, counted from the runner's start
-    ports     ports the job will serve on its own loopback interface, for `Backend.tunnel`
+    name          the provider-side tag, unique: lower-case letters, digits, dashes, at most 40
+    inputs        laid into the run directory before the first step
+    outputs       globs, relative to the run directory, of what the manifest lists
+    deadline      the job ends by itself after this long, counted from the runner's start
+    ports         ports the job will serve on its own loopback interface, for `Backend.tunnel`
+    self_release  this long after the job has ended, what bills stops by itself, also when nobody
+                  has come for it; the files are kept. None: it bills until it is released. A
+                  backend that needs the account's key on the machine for that puts it there only
+                  because this is set.
     """
 
     name: str
@@ -128,6 +132,7 @@ class Job:
     secrets: Secrets = field(default_factory=Secrets)
     outputs: tuple[str, ...] = ("output/**",)
     deadline: timedelta | None = None
+    self_release: timedelta | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -153,3 +153,10 @@ class Backend(Protocol):
 
     def discard(self, files: Files) -> None:
         """Remove a kept run directory; again and again is fine. Refused while its job runs."""
+
+    def clean(self) -> Sequence[Finding]:
+        """Remove what this backend set up for itself and no job needs: caches, keys, old notes.
+
+        One finding for each thing that was removed or could not be. What runs, and what is kept,
+        stays as it is. Again and again is fine; raises nothing.
+        """

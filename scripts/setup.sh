@@ -1,6 +1,7 @@
 #!/bin/sh
 # Make .venv with the development tools, and nothing twice. With `--test`, also what only the tests
-# need from the system: pypy3, the oldest Python the runner promises.
+# need from the system: pypy3, the oldest Python the runner promises, and the sshd of the loopback
+# clouds' machines.
 #   PYTHON=/path/to/python   take this one instead of looking for Python 3.11 or newer
 set -eu
 cd "$(dirname "$0")/.."
@@ -54,10 +55,15 @@ if [ "$(cat .venv/ftlaunch-stamp 2>/dev/null || true)" != "$stamp" ] || ! .venv/
         "$python" -m venv --clear .venv
     fi
     say "installing ftlaunch and the development tools into .venv"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,jarvis]'
     printf '%s' "$stamp" >.venv/ftlaunch-stamp
 fi
 
-if [ "${1:-}" = --test ] && ! command -v pypy3 >/dev/null; then
-    need_packages pypy3
+if [ "${1:-}" = --test ]; then
+    missing=
+    command -v pypy3 >/dev/null || missing="$missing pypy3"
+    [ -x /usr/sbin/sshd ] || missing="$missing openssh-server"
+    command -v ssh >/dev/null || missing="$missing openssh-client"
+    # shellcheck disable=SC2086 - a list of package names
+    [ -z "$missing" ] || need_packages $missing
 fi

@@ -21,7 +21,7 @@ from backends.errors import (
 )
 from backends.job import Attached, Files, Job
 from backends.lease import Address, Finding, Keep, Lease, Observation, Phase, Signal
-from backends.local import layout, supervisor, surroundings, transfer
+from backends.local import caches, layout, supervisor, surroundings, transfer
 from backends.local.shelf import NAME, Record, Shelf, Stage, write_private
 from backends.offer import FREE, Need, Offer
 from backends.protocol import Options, Progress
@@ -268,6 +268,10 @@ class Local:
             if supervisor.look(self._shelf.home(record.job)).alive:
                 raise Refused(f"{record.job} still runs", hint="end it first: ftlaunch stop")
             self._remove(record)
+
+    def clean(self) -> Sequence[Finding]:
+        """Caches that no job's files refer to any more. See `Backend.clean`."""
+        return caches.clean(self._shelf)
 
     def _home(self, files: Files) -> Path:
         record = self._shelf.find(files.id)

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from backends.errors import Refused
 from backends.job import Cache, LocalFile
+from backends.lease import Finding
 from backends.local import copying
-from backends.local.shelf import Shelf, write_private
+from backends.local.shelf import Shelf, Stage, write_private
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _TREE = "tree"
@@ -55,6 +56,37 @@ def ensure(shelf: Shelf, cache: Cache, told: Callable[[int], None]) -> Path:
             shelf.discard_tree(fresh)
             raise
     return folder / _TREE
+
+
+def clean(shelf: Shelf) -> list[Finding]:
+    """Remove every cache that no run directory links to."""
+    root = shelf.root / "caches"
+    done = []
+    for folder in sorted(root.glob("[!.]*")):
+        with shelf.claim(f".cache.{folder.name}"):
+            if _used(shelf, folder):
+                continue
+            try:
+                folder.rename(gone := folder.with_name(f".{folder.name}.{os.urandom(4).hex()}"))
+            except OSError as error:
+                hint = "remove it by hand"
+                done.append(Finding("cache", False, f"{folder}: {error.strerror}", hint))
+                continue
+            shelf.discard_tree(gone)
+        done.append(Finding("cache", True, f"{folder.name} is removed: no job needs it"))
+    return done
+
+
+def _used(shelf: Shelf, folder: Path) -> bool:
+    """Whether a run directory links to the cache, or may be about to."""
+    for record in shelf.records():
+        if record.stage is Stage.LAYING:
+            return True
+        for at, folders, _ in os.walk(shelf.home(record.job)):
+            links = (Path(at) / name for name in folders)
+            if any(link.is_symlink() and link.readlink() == folder / _TREE for link in links):
+                return True
+    return False
 
 
 def linkable(home: Path, cache: Cache) -> bool:

@@ -133,6 +133,24 @@ class Inputs:
         seen = bench.json(lease.files, "output/seen.json")["files"]
         assert "bundle/models/other name/config.json" in seen
 
+    def test_clean(self, bench: Bench) -> None:
+        """clean: takes nothing that a job or kept files need; says what it removes."""
+        cache, content = _cache(bench)
+        lease = bench.run(programs.SAYS_WHAT_IT_SEES, caches=(cache,))
+        kept = bench.backend.release(lease, keep=Keep.FILES)
+        assert kept is not None
+        findings = bench.rig.backend().clean()
+        assert all(found.ok and found.subject for found in findings), findings
+        path = next(iter(content))
+        assert _digest(bench.content(kept, path)) == content[path]
+        bench.backend.release(lease, keep=Keep.NOTHING)
+        for _ in range(2):
+            findings = bench.rig.backend().clean()
+            assert all(found.ok for found in findings), findings
+        again = bench.run(programs.SAYS_WHAT_IT_SEES, caches=(cache,))
+        seen = bench.json(again.files, "output/seen.json")["files"]
+        assert {path: seen.get(path) for path in content} == content
+
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()

@@ -364,7 +364,16 @@ def _sha256(path: Path) -> str:
     return digest_of(path)
 
 
+class CleansWhatIsUsed(Local):
+    """Thinks that what is kept needs no caches."""
+
+    def clean(self) -> Sequence[Finding]:
+        shutil.rmtree(self._shelf.root / "caches", ignore_errors=True)
+        return []
+
+
 BROKEN: dict[type[Local], str] = {
+    CleansWhatIsUsed: "test_clean",
     CheckRaises: "test_check_raises_nothing",
     AlwaysOffers: "test_offers_nothing_that_fits",
     LaunchesLater: "test_launcher_dies",

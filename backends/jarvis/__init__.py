@@ -1,0 +1,1 @@
+"""Jobs on rented machines of Jarvis Labs; the SDK is imported when it is used."""

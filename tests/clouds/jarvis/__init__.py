@@ -1,0 +1,1 @@
+"""A loopback Jarvis Labs: its REST interface, and a real machine for each instance."""
