@@ -36,6 +36,7 @@ class Need:
     """The hardware a job asks for. `gpus` are ranked: the first that can be had is taken.
 
     Each entry of `gpus` is a kind and a count; an empty tuple means any, or none at all.
+    `cpu_only` asks for a machine without one, and then `gpus` is empty.
     """
 
     gpus: tuple[tuple[str, int], ...] = ()
@@ -45,6 +46,7 @@ class Need:
     spot: bool = False
     regions: tuple[str, ...] = ()
     nodes: int = 1
+    cpu_only: bool = False
 
 
 @dataclass(frozen=True)
