@@ -1,0 +1,213 @@
+"""What is known of machines and the jobs on them: on disk before the provider is asked.
+
+One file for each machine, written by rename. The machine's id changes whenever it is woken; its
+record does not. `Stage` and `Phase` of a record say what was begun, so that whoever comes after a
+crash knows what to look for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class Held(StrEnum):
+    """How a machine stands, as far as was last known."""
+
+    CREATING = "creating"
+    """Asked for, or about to be: it may exist under its name without an id being known."""
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    RESUMING = "resuming"
+    """Being woken: it may exist under its name with another id."""
+    ENDING = "ending"
+    """To be destroyed; it may still bill."""
+    GONE = "gone"
+
+
+class Stage(StrEnum):
+    """How far a job on a machine has come."""
+
+    LAYING = "laying"
+    STARTED = "started"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True)
+class JobNote:
+    """A job on a machine.
+
+    lease    the id of its lease, the same for ever
+    request  a digest of its commands: a name is not given two different jobs
+    kept     its files are wanted after the release
+    verdict  the last observation, once it was one that does not change
+    linger   seconds after the end when the machine may let go of itself; None: never
+    """
+
+    lease: str
+    created_at: str
+    request: str = ""
+    stage: Stage = Stage.LAYING
+    kept: bool = False
+    verdict: Mapping[str, Any] | None = None
+    linger: float | None = None
+
+
+@dataclass(frozen=True)
+class Box:
+    """A machine, and the disk that outlives its pauses.
+
+    key       the record's own name
+    name      what the machine is called at the provider; the only tag there is
+    machine   its id there, while one is known
+    price     of one hour of running, and `disk_price` of one hour of being
+    since     when it last began to run; spent: what it had cost before that
+    secret    the private SSH key it accepts
+    ssh       how it is reached while it runs: USER@HOST:PORT
+    """
+
+    key: str
+    name: str
+    kind: str
+    region: str
+    template: str
+    disk_gib: int
+    created_at: str
+    gpu: str | None = None
+    count: int = 1
+    spot: bool = False
+    price: str = "0"
+    disk_price: str = "0"
+    currency: str = "USD"
+    machine: int | None = None
+    held: Held = Held.CREATING
+    since: str | None = None
+    spent: str = "0"
+    secret: str = ""
+    ssh: str = ""
+    filesystem: int | None = None
+    jobs: Mapping[str, JobNote] = field(default_factory=dict)
+
+    @property
+    def living(self) -> bool:
+        """It may bill for more than its disk."""
+        return self.held not in {Held.PAUSED, Held.GONE}
+
+    def open_jobs(self) -> list[str]:
+        """The jobs that nobody has released."""
+        return [name for name, note in self.jobs.items() if note.stage is not Stage.RELEASED]
+
+    def kept_jobs(self) -> list[str]:
+        """The released jobs whose files are wanted."""
+        return [n for n, note in self.jobs.items() if note.stage is Stage.RELEASED and note.kept]
+
+    def noted(self, job: str, **changes: Any) -> Box:
+        """The same, with something else known of one job."""
+        return replace(self, jobs={**self.jobs, job: replace(self.jobs[job], **changes)})
+
+    def without(self, job: str) -> Box:
+        """The same, without a job."""
+        return replace(self, jobs={name: note for name, note in self.jobs.items() if name != job})
+
+    def cost(self, now: datetime) -> Decimal:
+        """What it has cost until now, by its price and the clock."""
+        spent = Decimal(self.spent)
+        if self.since is not None:
+            hours = Decimal(max(0.0, (now - datetime.fromisoformat(self.since)).total_seconds()))
+            spent += Decimal(self.price) * hours / 3600
+        return spent
+
+
+class Records:
+    """The notes of one state directory. Every method may be repeated after a crash in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._boxes = root / "machines"
+        self._locks = root / "locks"
+
+    def all(self) -> list[Box]:
+        """Every machine there is or was, oldest first; those that are gone only while noted."""
+        try:
+            paths = sorted(self._boxes.glob("[!.]*.json"))
+        except OSError:
+            return []
+        found = [box for box in map(_read, paths) if box is not None]
+        return sorted(found, key=lambda box: box.created_at)
+
+    def box(self, key: str) -> Box | None:
+        """One machine's record."""
+        return _read(self._boxes / f"{key}.json")
+
+    def of_job(self, job: str) -> Box | None:
+        """The machine that a job is or was on."""
+        return next((box for box in reversed(self.all()) if job in box.jobs), None)
+
+    def save(self, box: Box) -> Box:
+        """Write a record, so that it is there after a power cut as well."""
+        self._boxes.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._boxes / f"{box.key}.json"
+        partial = path.with_name(f".{box.key}.{os.urandom(4).hex()}")
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(asdict(box), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        return box
+
+    def forget(self, box: Box) -> None:
+        """Remove the record of a machine that is gone and of which nothing is wanted."""
+        (self._boxes / f"{box.key}.json").unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def claim(self, name: str) -> Iterator[None]:
+        """Be the only one who changes a job or a machine of that name; waits for whoever does."""
+        self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._locks / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def claimed(self, name: str) -> bool:
+        """Whether somebody holds the claim now."""
+        try:
+            descriptor = os.open(self._locks / name, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+
+def _read(path: Path) -> Box | None:
+    try:
+        raw: dict[str, Any] = json.loads(path.read_bytes())
+        jobs = {
+            name: JobNote(**{**_known(JobNote, note), "stage": Stage(note["stage"])})
+            for name, note in raw["jobs"].items()
+        }
+        return Box(**{**_known(Box, raw), "held": Held(raw["held"]), "jobs": jobs})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _known(kind: Any, raw: Mapping[str, Any]) -> dict[str, Any]:
+    names = {one.name for one in fields(kind)}
+    return {name: value for name, value in raw.items() if name in names}
