@@ -1,0 +1,334 @@
+"""One machine that really runs: an sshd on the loopback interface, and the walls around it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from clouds.jarvis.disks import Disk
+
+Isolation = Literal["namespace", "user", "plain"]
+"""How far machines are apart:
+
+namespace   a PID, mount and host name namespace each, root inside (VMs: the user `ubuntu`)
+user        the same by an unprivileged user namespace; inside, one is the user who runs the tests
+plain       a process group on this machine's own file system; HOME is the machine's
+"""
+
+SSHD = "/usr/sbin/sshd"
+UBUNTU = 1000
+INIT = Path(__file__).with_name("init.py")
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Template:
+    """What a login shell of an image finds.
+
+    path_first   folders put before the usual PATH (make them visible, too)
+    env          further variables
+    python       False: there is no Python, under none of its usual names, and nothing made visible
+    says         what the image prints into every shell, login or not
+    """
+
+    path_first: Sequence[Path] = ()
+    env: Mapping[str, str] | None = None
+    python: bool = True
+    says: str = ""
+
+    def profile(self) -> str:
+        """The machine's /etc/profile."""
+        path = ":".join([*map(str, self.path_first), _PATH])
+        rows = [f"PATH={_quote(path)}", "export PATH"]
+        rows += [f"export {name}={_quote(value)}" for name, value in (self.env or {}).items()]
+        if self.says:
+            rows.append(f"echo {_quote(self.says)}")
+        return "\n".join(rows) + "\n"
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def lacking() -> str | None:
+    """What this machine has not that a cloud needs, with the way to get it; None: nothing."""
+    if not Path(SSHD).exists():
+        return "sshd (Debian: apt-get install openssh-server)"
+    if shutil.which("ssh-keygen") is None:
+        return "ssh-keygen (Debian: apt-get install openssh-client)"
+    return None
+
+
+def best_isolation() -> Isolation:
+    """The thickest walls this machine and user allow."""
+    tools = shutil.which("unshare")
+    if os.geteuid() == 0:
+        test = ["unshare", "--mount", "--pid", "--uts", "--fork", "true"]
+        kind: Isolation = "namespace"
+    else:
+        test = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--uts", "--fork"]
+        test.append("true")
+        kind = "user"
+    if tools and subprocess.run(test, capture_output=True, check=False).returncode == 0:
+        return kind
+    return "plain"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a box is made of, this time."""
+
+    disk: Disk
+    number: int
+    port: int
+    vm: bool
+    template: Template
+    keys: Sequence[str]
+    visible: Sequence[Path]
+    shared: Path | None
+    """The folder of an attached filesystem."""
+
+
+class Box:
+    """A machine that is switched on."""
+
+    def __init__(self, setup: Setup, isolation: Isolation) -> None:
+        self._setup = setup
+        self._isolation = isolation
+        self.user = login(isolation, vm=setup.vm)
+        etc = setup.disk.etc
+        self._write_files(etc)
+        (etc / "init.json").write_text(json.dumps(self._spec()))
+        with (etc / "init.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._walls(), sys.executable, "-I", str(INIT), str(etc / "init.json")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={"PATH": _PATH},
+                cwd="/",
+                start_new_session=True,
+            )
+        self._heard("up")
+
+    def _walls(self) -> list[str]:
+        if self._isolation == "plain":
+            return []
+        own = ["--user", "--map-root-user"] if self._isolation == "user" else []
+        return ["unshare", *own, "--mount", "--pid", "--uts", "--fork", "--kill-child=KILL"]
+
+    def _write_files(self, etc: Path) -> None:
+        setup = self._setup
+        self.admit(setup.keys)
+        key = etc / "host_key"
+        if not key.exists():
+            making = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
+            subprocess.run(making, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+        (etc / "profile").write_text(setup.template.profile())
+        (etc / "boot_id").write_text(f"{uuid.uuid4()}\n")
+        (etc / "passwd").write_text(_passwd(self.user, self._home(), self._isolation))
+        if setup.template.says:
+            home = setup.disk.place / self._home().lstrip("/")
+            home.mkdir(parents=True, exist_ok=True)
+            (home / ".bashrc").write_text(f"echo {_quote(setup.template.says)}\n")
+        place = str(etc) if self._isolation == "plain" else "/run/box"
+        (etc / "sshd_config").write_text(self._sshd_config(place))
+
+    def _home(self) -> str:
+        return "/home/ubuntu" if self._setup.vm else "/root"
+
+    def _sshd_config(self, place: str) -> str:
+        rows = [
+            f"Port {self._setup.port}",
+            "ListenAddress 127.0.0.1",
+            f"HostKey {place}/host_key",
+            "PidFile none",
+            f"AuthorizedKeysFile {place}/authorized_keys",
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "UsePAM no",
+            "PermitRootLogin prohibit-password",
+            "StrictModes no",
+            "UseDNS no",
+            "MaxSessions 100",
+            "MaxStartups 100:30:200",
+            "PrintMotd no",
+            "PrintLastLog no",
+            "Subsystem sftp internal-sftp",
+        ]
+        if self._isolation == "plain":
+            rows.append(f"SetEnv HOME={self._setup.disk.place}{self._home()}")
+        if _ssh_version() >= (9, 8):
+            # A client that is refused on purpose must not be shut out of the next test.
+            rows.append("PerSourcePenalties no")
+        return "\n".join(rows) + "\n"
+
+    def _spec(self) -> dict[str, object]:
+        setup, etc = self._setup, str(self._setup.disk.etc)
+        binds: list[tuple[str, str, bool]] = [
+            (str(setup.disk.place / name), f"/{name}", True) for name in setup.disk.tops()
+        ]
+        if setup.shared is not None:
+            binds.append((str(setup.shared), "/home/jl_fs", True))
+        binds.append((etc, "/run/box", True))
+        binds += [(f"{etc}/{name}", f"/etc/{name}", False) for name in ("passwd", "profile")]
+        if setup.vm:
+            # A VM has a kernel of its own, and boots it.
+            binds.append((f"{etc}/boot_id", "/proc/sys/kernel/random/boot_id", False))
+        resolver = Path("/etc/resolv.conf").resolve()
+        if resolver.is_relative_to("/run") and resolver.exists():
+            binds.append((str(resolver), str(resolver), False))
+        if setup.template.python:
+            binds += [(str(path), str(path), False) for path in setup.visible]
+        place = etc if self._isolation == "plain" else "/run/box"
+        return {
+            "mode": self._isolation,
+            "hostname": f"jl-{setup.number}",
+            "root": str(setup.disk.place / "ns"),
+            "nothing": f"{etc}/nothing",
+            "binds": binds,
+            "masked": [] if setup.template.python else _pythons(),
+            "ids": [os.geteuid(), os.getegid()] if self._isolation == "user" else None,
+            "startup": ["/bin/sh", "-lc", f". {place}/startup"],
+            "sshd": [SSHD, "-D", "-f", f"{place}/sshd_config", "-E", f"{place}/sshd.log"],
+        }
+
+    def run(self, script: str, arguments: Sequence[str]) -> None:
+        """Start a startup script; nobody waits for it, and its output is nowhere."""
+        etc = self._setup.disk.etc
+        (etc / "script.sh").write_text(script)
+        place = str(etc) if self._isolation == "plain" else "/run/box"
+        words = " ".join(map(_quote, [f"{place}/script.sh", *arguments]))
+        home = self._setup.disk.place if self._isolation == "plain" else ""
+        (etc / "startup").write_text(f"HOME={home}/root; export HOME; cd; exec sh {words}\n")
+        self.order("script")
+
+    def order(self, word: Literal["open", "close", "hang", "resume", "script"]) -> None:
+        """Tell the machine's init; returns when it has done it."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        stdin.write(f"{word}\n".encode())
+        stdin.flush()
+        self._heard(f"done {word}")
+
+    def _heard(self, expected: str) -> None:
+        stdout = self._process.stdout
+        assert stdout is not None
+        line = stdout.readline().decode().strip()
+        if line != expected:
+            log = (self._setup.disk.etc / "init.log").read_text()
+            raise RuntimeError(f"the machine's init said {line!r}, not {expected!r}: {log}")
+
+    def admit(self, keys: Sequence[str]) -> None:
+        """Let in who holds one of these keys, from the next connection on."""
+        path = self._setup.disk.etc / "authorized_keys"
+        path.write_text("".join(f"{key.strip()}\n" for key in keys))
+        path.chmod(0o644)
+
+    def kill(self) -> None:
+        """Every process of it, at once; returns when they are gone."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        first = self._first()
+        if first is None:
+            with contextlib.suppress(OSError):
+                stdin.close()  # its init kills what descends from it, then ends
+        else:
+            # Not unshare itself: it ends when the namespace is empty, and that is what we wait for.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(first, signal.SIGKILL)
+        self._process.wait()
+        stdout.close()
+        with contextlib.suppress(OSError):
+            stdin.close()
+
+    def _first(self) -> int | None:
+        """The init of its namespace, as we see it."""
+        pid = self._process.pid
+        if self._isolation == "plain":
+            return None
+        with contextlib.suppress(OSError, ValueError):
+            return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+        return None
+
+
+def login(isolation: Isolation, *, vm: bool) -> str:
+    """Who one is on a machine."""
+    if isolation == "namespace":
+        return "ubuntu" if vm else "root"
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def _passwd(user: str, home: str, isolation: Isolation) -> str:
+    number = UBUNTU if user == "ubuntu" and isolation == "namespace" else os.geteuid()
+    group = UBUNTU if user == "ubuntu" and isolation == "namespace" else os.getegid()
+    others = [
+        row
+        for row in Path("/etc/passwd").read_text().splitlines()
+        if row.split(":")[0] != user and f":{number}:" not in row
+    ]
+    shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
+    return "\n".join([f"{user}:x:{number}:{group}::{home}:{shell}", *others]) + "\n"
+
+
+def _pythons() -> list[str]:
+    """Every Python that would be found under a usual name."""
+    found = {
+        path.resolve()
+        for folder in ("/usr/bin", "/usr/local/bin")
+        for path in Path(folder).glob("py*")
+        if re.fullmatch(r"(python|pypy)[\d.]*", path.name)
+    }
+    return sorted(str(path) for path in found if path.is_relative_to("/usr"))
+
+
+def _ssh_version() -> tuple[int, int]:
+    said = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r"OpenSSH_(\d+)\.(\d+)", said)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+@dataclass
+class Ports:
+    """Ports of this machine for sshds. One that is given back is the next to be used."""
+
+    free: list[int]
+
+    def take(self) -> int:
+        """A port nobody listens on."""
+        while self.free:
+            port = self.free.pop()
+            if _bindable(port):
+                return port
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            number: int = probe.getsockname()[1]
+            return number
+
+    def give(self, port: int) -> None:
+        """Nobody listens on it any more."""
+        self.free.append(port)
+
+
+def _bindable(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
