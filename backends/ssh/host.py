@@ -1,0 +1,422 @@
+"""A machine that is reached by ssh: one connection of the system's `ssh`, shared by all callers.
+
+The connection is a process of ours (the "master"), whose own session holds a `cat` at the far end:
+when this process dies, however it dies, its end of the pipe closes, `cat` ends, and the connection
+with it. Everything else is a channel of that connection, so that only the first call pays for the
+key exchange. It is found anew when it was lost, at the next call. Several processes may use one
+machine at once: each has its own.
+
+What a login shell prints by itself (`.bashrc`, a banner) comes before a marker that nobody can
+guess, and is thrown away. The marker stands in the command in two halves, so that a shell that
+echoes its commands does not print it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import selectors
+import shlex
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from backends.protocol import Progress
+from backends.ssh.errors import Broken, Denied, NoAnswer, SshError, from_connecting
+from backends.ssh.tunnel import Tunnel
+
+CONNECT_S = 60.0
+"""A connection that has not run its first command by then has failed; ssh's own limit (10 s) does
+not count what a busy machine takes to start a shell."""
+DENIED_PATIENCE = timedelta(seconds=60)
+"""Keys land a while after the machine answers."""
+_LONGEST_SOCKET = 104 - 1 - 17
+"""macOS: 104 bytes with the closing zero; ssh binds a name that is 17 longer, then renames."""
+_PYTHONS = (
+    "python3 python /usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3 "
+    "/venv/bin/python3 /opt/venv/bin/python3 python3.14 python3.13 python3.12 python3.11 "
+    "python3.10 python3.9 pypy3"
+)
+_PROBE = (
+    "import sys, hashlib, json, struct, zlib\nif sys.version_info >= (3, 9): print(sys.executable)"
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a machine is reached."""
+
+    user: str
+    host: str
+    port: int = 22
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host} (port {self.port})"
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended; `code` is 128 + n for signal n."""
+
+    code: int
+    out: bytes
+    err: bytes
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What the far end prints before it hands over to a command, and after one has ended."""
+
+    one: str
+    two: str
+
+    @classmethod
+    def new(cls) -> Self:
+        """One that nothing there can print by chance."""
+        return cls(secrets.token_hex(8), secrets.token_hex(8))
+
+    @property
+    def seen(self) -> bytes:
+        """The marker as it is printed."""
+        return f"{self.one}{self.two}".encode()
+
+    @property
+    def printing(self) -> str:
+        """The shell command that prints it."""
+        return f"printf %s%s {self.one} {self.two}"
+
+
+@dataclass
+class _Master:
+    """A living connection, and what was learnt while it was made."""
+
+    process: subprocess.Popen[bytes]
+    socket: Path
+    python: str | None
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None and self.socket.exists()
+
+    def end(self) -> None:
+        self.process.terminate()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.communicate()
+        self.socket.unlink(missing_ok=True)
+
+
+class Host:
+    """A machine reached by ssh. Cheap to make; connects when first used. Any thread may use it.
+
+    key          the private key; no other, no agent and no configuration file is consulted
+    known_hosts  the file of this one machine's host key: accepted when first seen, then held to
+    folder       a private folder with a short name, for the connection's socket
+    """
+
+    def __init__(self, target: Target, *, key: Path, known_hosts: Path, folder: Path) -> None:
+        self.target = target
+        self.key = key
+        self.known_hosts = known_hosts
+        self._folder = folder
+        self._own_folder: Path | None = None
+        self._connecting = threading.Lock()
+        self._master: _Master | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # ── the verbs ─────────────────────────────────────────────────────────────────────────────
+
+    def wait(self, patience: timedelta, *, told: Progress) -> None:
+        """Return when a command runs there.
+
+        A machine that is just starting refuses, resets or does not let the key in, so those are
+        tried again: the first two for `patience`, the third for at most a minute of it.
+        Raises the last NoAnswer, Broken or Denied; Imposter at once.
+        """
+        began = time.monotonic()
+        denied_since: float | None = None
+        while True:
+            try:
+                self.run(["true"], timeout=timedelta(seconds=CONNECT_S))
+            except Denied as error:
+                now = time.monotonic()
+                denied_since = now if denied_since is None else denied_since
+                late = now - denied_since >= min(DENIED_PATIENCE, patience).total_seconds()
+                failure: SshError = error
+            except (NoAnswer, Broken) as error:
+                denied_since = None
+                late = time.monotonic() - began >= patience.total_seconds()
+                failure = error
+            else:
+                return
+            if late:
+                raise failure
+            told(f"waiting for the machine: {failure.message}")
+            time.sleep(min(2.0, 0.2 + (time.monotonic() - began) / 5))
+
+    def run(self, command: Sequence[str], *, stdin: bytes = b"", timeout: timedelta) -> Done:
+        """Run a command there, in a login shell's environment, and wait for its end.
+
+        Its arguments arrive as they are: no shell reads them. Any exit code is an answer.
+        Raises NoAnswer or Denied or Imposter when it did not start, NoAnswer too when `timeout`
+        passed (it may still run there), Broken when the connection was lost meanwhile.
+        """
+        marker = Marker.new()
+        begin, end = marker.printing, Marker.new()
+        script = f"{begin}; {begin} >&2; {shlex.join(command)}; {end.printing}$? >&2"
+        process = self.spawn(script, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            out, err = process.communicate(stdin, timeout=timeout.total_seconds())
+        except subprocess.TimeoutExpired:
+            raise NoAnswer(
+                f"{self.target} did not finish {command[0]!r} within {timeout.total_seconds():g} s"
+            ) from None
+        finally:
+            _put_away(process)
+        said, greeted, err = err.partition(marker.seen)
+        if not greeted:
+            raise self.failure(said)
+        err, ended, code = err.rpartition(end.seen)
+        digits = code[:3].split(b"\n")[0]
+        if not ended or not digits.isdigit():
+            raise Broken(f"the connection to {self.target} was lost while {command[0]!r} ran")
+        return Done(int(digits), out.partition(marker.seen)[2], err + code[len(digits) :])
+
+    def popen(
+        self, command: Sequence[str], *, stderr: int | IO[bytes] = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
+        """Start a command there and talk with it: its stdin and stdout are pipes of the result.
+
+        Returns when it is about to start. It ends when its stdin is closed, if it heeds that:
+        killing the process here does not kill the command there. Raises as `run` does.
+        """
+        marker = Marker.new()
+        hidden = isinstance(stderr, int) and stderr == subprocess.DEVNULL
+        script = f"{marker.printing}; exec {shlex.join(command)}{' 2>/dev/null' * hidden}"
+        with tempfile.TemporaryFile() as said:
+            process = self.spawn(script, stdin=subprocess.PIPE, stderr=said if hidden else stderr)
+            try:
+                self._greeting(process, marker, process.stderr or said)
+            except BaseException:
+                _put_away(process)
+                raise
+        return process
+
+    def forward(self, port: int) -> Tunnel:
+        """A tunnel to a port of the far end's own loopback; entered, it gives its Address.
+
+        The near end listens on 127.0.0.1, on a free port. It survives a lost connection: who
+        connects next is put through on a new one.
+        """
+        return Tunnel(lambda: self._channel(["-W", f"127.0.0.1:{port}"]))
+
+    def python(self) -> str | None:
+        """The far end's Python, 3.9 or newer, as an absolute path; None when there is none."""
+        return self.connected().python
+
+    def close(self) -> None:
+        """Let go of the connection. The next call would make another."""
+        with self._connecting:
+            if self._master is not None:
+                self._master.end()
+                self._master = None
+            if self._own_folder is not None:
+                shutil.rmtree(self._own_folder, ignore_errors=True)
+                self._own_folder = None
+
+    # ── what the rest of this package builds on ───────────────────────────────────────────────
+
+    def spawn(self, script: str, *, stdin: int, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
+        """A channel on which a login shell runs `script`; its stdout is a pipe."""
+        self.connected()
+        command = shlex.join(["exec", "sh", "-lc", script])
+        return self._channel([], command, stdin=stdin, stderr=stderr)
+
+    def failure(self, said: bytes) -> SshError:
+        """What it means that a command did not start, given what ssh wrote."""
+        text = said.decode("utf-8", "replace")
+        if "mux_client" in text:
+            return Broken(f"the connection to {self.target} was lost")
+        return from_connecting(text, str(self.target), key=self.key, known_hosts=self.known_hosts)
+
+    def connected(self) -> _Master:
+        """The connection, made now if there is none."""
+        with self._connecting:
+            if self._master is not None and not self._master.alive:
+                self._master.end()
+                self._master = None
+            if self._master is None:
+                self._master = self._connect()
+            return self._master
+
+    def _connect(self) -> _Master:
+        socket = self._socket()
+        marker = Marker.new()
+        script = (
+            f"{marker.printing}; for p in {_PYTHONS}; do "
+            f'f=$("$p" -I -S -c {shlex.quote(_PROBE)} 2>/dev/null </dev/null) && [ -n "$f" ] '
+            f'&& break; f=; done; printf %s "$f"; {marker.printing}; exec cat >/dev/null'
+        )
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(
+                [
+                    *self._ssh(socket, "yes"),
+                    "--",
+                    self.target.host,
+                    shlex.join(["exec", "sh", "-lc", script]),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                env=_environment(),
+                start_new_session=True,
+            )
+            master = _Master(process, socket, None)
+            try:
+                self._greeting(process, marker, said)
+                found = self._greeting(process, marker, said)
+            except BaseException:
+                master.end()
+                raise
+        master.python = found.decode("utf-8", "surrogateescape") or None
+        return master
+
+    def _greeting(self, process: subprocess.Popen[bytes], marker: Marker, said: IO[bytes]) -> bytes:
+        """Read past the marker; what came before it. Raises what ssh says when it never comes."""
+        assert process.stdout is not None
+        found = read_past(process.stdout, marker, within_s=CONNECT_S)
+        if found is None:
+            # What ssh has to say comes after the end of its output.
+            _end(process, patience_s=2.0)
+            raise self.failure(_content(said))
+        return found
+
+    def _channel(
+        self,
+        more: Sequence[str],
+        command: str | None = None,
+        *,
+        stdin: int = subprocess.PIPE,
+        stderr: int | IO[bytes] = subprocess.DEVNULL,
+    ) -> subprocess.Popen[bytes]:
+        argv = [*self._ssh(self.connected().socket, "no"), *more, "--", self.target.host]
+        return subprocess.Popen(
+            argv if command is None else [*argv, command],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=_environment(),
+            start_new_session=True,
+        )
+
+    def _ssh(self, socket: Path, master: str) -> list[str]:
+        """The start of a command line; the host comes next."""
+        options = {
+            "IdentitiesOnly": "yes",
+            "IdentityAgent": "none",
+            "PreferredAuthentications": "publickey",
+            "BatchMode": "yes",
+            "UserKnownHostsFile": _quoted(self.known_hosts),
+            "GlobalKnownHostsFile": "/dev/null",
+            "StrictHostKeyChecking": "accept-new",
+            "UpdateHostKeys": "no",
+            "ConnectTimeout": "10",
+            "ServerAliveInterval": "15",
+            "ServerAliveCountMax": "3",
+            "Ciphers": "^aes128-gcm@openssh.com",
+            "ControlMaster": master,
+            "ControlPath": _quoted(socket),
+        }
+        set_options = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+        where = ["-l", self.target.user, "-p", str(self.target.port)]
+        return ["ssh", "-F", "none", "-T", "-i", str(self.key), *set_options, *where]
+
+    def _socket(self) -> Path:
+        folder = self._folder
+        if len(os.fsencode(folder)) + 9 > _LONGEST_SOCKET:
+            if self._own_folder is None:
+                self._own_folder = Path(tempfile.mkdtemp(prefix="ftl", dir="/tmp"))
+            folder = self._own_folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder / secrets.token_hex(4)
+
+
+def read_past(stream: IO[bytes], marker: Marker, *, within_s: float) -> bytes | None:
+    """Read up to and including the marker; what came before it. None: the end, or too late.
+
+    Takes single bytes where it must, so that nothing after the marker is taken from the stream.
+    """
+    end = time.monotonic() + within_s
+    seen, sign = bytearray(), marker.seen
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(stream, selectors.EVENT_READ)
+        while not seen.endswith(sign):
+            if not waiting.select(max(0.0, end - time.monotonic())):
+                return None
+            chunk = os.read(stream.fileno(), _missing(seen, sign))
+            if not chunk:
+                return None
+            seen += chunk
+            del seen[: -(1 << 16)]
+    return bytes(seen[: -len(sign)])
+
+
+def _missing(seen: bytearray, sign: bytes) -> int:
+    """How many bytes may be read without going past the sign: what it still lacks, at the least."""
+    for length in range(min(len(seen), len(sign)), 0, -1):
+        if seen.endswith(sign[:length]):
+            return len(sign) - length
+    return len(sign)
+
+
+def _end(process: subprocess.Popen[bytes], *, patience_s: float = 0.0) -> None:
+    """End the process, unless it does so by itself in time."""
+    try:
+        process.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _put_away(process: subprocess.Popen[bytes]) -> None:
+    """End the process, if it has not, and close its pipes."""
+    _end(process)
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+def _content(file: IO[bytes]) -> bytes:
+    if file.seekable():
+        file.seek(0)
+    return file.read()
+
+
+def _environment() -> Mapping[str, str]:
+    """Ours, but for what changes ssh's messages or lets it ask."""
+    hidden = {"SSH_ASKPASS", "SSH_ASKPASS_REQUIRE", "SSH_AUTH_SOCK", "DISPLAY", "LANGUAGE"}
+    return {**{k: v for k, v in os.environ.items() if k not in hidden}, "LC_ALL": "C"}
+
+
+def _quoted(path: Path) -> str:
+    """As the value of an option: ssh splits it at spaces and expands `%`."""
+    return '"' + str(path).replace("%", "%%") + '"'
