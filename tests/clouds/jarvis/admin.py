@@ -38,6 +38,10 @@ class Admin:
     def do_account(self) -> Any:
         return self._machines.account.as_json() | {"balance": str(self._machines.balance())}
 
+    def do_skip(self, seconds: float) -> float:
+        self._machines.agenda.skip(seconds)
+        return self._machines.clock.opened
+
     # ---- faults of calls
 
     def do_fail(self, method: str, path: str, do: Any, times: int | None, after: int) -> int:

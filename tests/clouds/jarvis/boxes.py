@@ -9,7 +9,6 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import uuid
@@ -31,6 +30,7 @@ plain       a process group on this machine's own file system; HOME is the machi
 SSHD = "/usr/sbin/sshd"
 UBUNTU = 1000
 INIT = Path(__file__).with_name("init.py")
+_OWN_ETC = ("passwd", "profile", "shadow")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -114,7 +114,7 @@ class Box:
         (etc / "init.json").write_text(json.dumps(self._spec()))
         with (etc / "init.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._walls(), sys.executable, "-I", str(INIT), str(etc / "init.json")],
+                [*self._walls(), sys.executable, "-I", "-S", str(INIT), str(etc / "init.json")],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -137,12 +137,16 @@ class Box:
         if not key.exists():
             making = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
             subprocess.run(making, check=True, stdin=subprocess.DEVNULL, capture_output=True)
-        (etc / "profile").write_text(setup.template.profile())
+        # With no file system of its own, a machine's login shells still look into its HOME.
+        home = setup.disk.place / self._home().lstrip("/")
+        home.mkdir(parents=True, exist_ok=True)
+        profile = home / ".profile" if self._isolation == "plain" else etc / "profile"
+        profile.write_text(setup.template.profile())
         (etc / "boot_id").write_text(f"{uuid.uuid4()}\n")
         (etc / "passwd").write_text(_passwd(self.user, self._home(), self._isolation))
+        # sshd lets nobody in whose account is locked, as root's is on some machines.
+        (etc / "shadow").write_text(f"{self.user}:*:19000:0:99999:7:::\n")
         if setup.template.says:
-            home = setup.disk.place / self._home().lstrip("/")
-            home.mkdir(parents=True, exist_ok=True)
             (home / ".bashrc").write_text(f"echo {_quote(setup.template.says)}\n")
         place = str(etc) if self._isolation == "plain" else "/run/box"
         (etc / "sshd_config").write_text(self._sshd_config(place))
@@ -184,7 +188,11 @@ class Box:
         if setup.shared is not None:
             binds.append((str(setup.shared), "/home/jl_fs", True))
         binds.append((etc, "/run/box", True))
-        binds += [(f"{etc}/{name}", f"/etc/{name}", False) for name in ("passwd", "profile")]
+        binds += [
+            (f"{etc}/{name}", f"/etc/{name}", False)
+            for name in _OWN_ETC
+            if Path("/etc", name).exists()
+        ]
         if setup.vm:
             # A VM has a kernel of its own, and boots it.
             binds.append((f"{etc}/boot_id", "/proc/sys/kernel/random/boot_id", False))
@@ -216,7 +224,7 @@ class Box:
         (etc / "startup").write_text(f"HOME={home}/root; export HOME; cd; exec sh {words}\n")
         self.order("script")
 
-    def order(self, word: Literal["open", "close", "hang", "resume", "script"]) -> None:
+    def order(self, word: Literal["open", "close", "hang", "script"]) -> None:
         """Tell the machine's init; returns when it has done it."""
         stdin = self._process.stdin
         assert stdin is not None
@@ -300,35 +308,3 @@ def _ssh_version() -> tuple[int, int]:
     said = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False).stderr
     found = re.search(r"OpenSSH_(\d+)\.(\d+)", said)
     return (int(found[1]), int(found[2])) if found else (0, 0)
-
-
-@dataclass
-class Ports:
-    """Ports of this machine for sshds. One that is given back is the next to be used."""
-
-    free: list[int]
-
-    def take(self) -> int:
-        """A port nobody listens on."""
-        while self.free:
-            port = self.free.pop()
-            if _bindable(port):
-                return port
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            number: int = probe.getsockname()[1]
-            return number
-
-    def give(self, port: int) -> None:
-        """Nobody listens on it any more."""
-        self.free.append(port)
-
-
-def _bindable(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

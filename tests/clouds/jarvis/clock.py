@@ -14,7 +14,7 @@ DOZE_S = 0.25
 """How often the provider looks after what grows by itself (money), in real seconds."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Clock:
     """Provider seconds since it was opened: `speed` of them pass in one real second.
 
@@ -27,6 +27,10 @@ class Clock:
     def now(self) -> float:
         """Provider seconds since the start."""
         return (time.monotonic() - self.opened) * self.speed
+
+    def skip(self, seconds: float) -> None:
+        """Let so many provider seconds be over."""
+        self.opened -= seconds / self.speed
 
     def real(self, seconds: float) -> float:
         """How long so many provider seconds take here."""
@@ -54,6 +58,12 @@ class Agenda:
             self._over = True
             self._wake.notify_all()
         self._thread.join()
+
+    def skip(self, seconds: float) -> None:
+        """Let time pass at once, and do what was to be done in it."""
+        with self._wake:
+            self._clock.skip(seconds)
+            self._wake.notify_all()
 
     def after(self, seconds: float, do: Callable[[], None]) -> None:
         """Do it so many provider seconds from now."""

@@ -10,13 +10,14 @@ from decimal import Decimal
 from pathlib import Path
 
 from clouds.jarvis.account import Account, folder_of
-from clouds.jarvis.boxes import Box, Isolation, Ports, Setup, Template, login
+from clouds.jarvis.boxes import Box, Isolation, Setup, Template, login
 from clouds.jarvis.calls import Refusal, not_found
 from clouds.jarvis.catalogue import Catalogue
 from clouds.jarvis.clock import Agenda, Clock
 from clouds.jarvis.disks import Disk, throw_away
 from clouds.jarvis.machine import Fate, Machine, Reach, Timings
 from clouds.jarvis.meter import DISK_PER_GB_HOUR, Kind, Meter
+from clouds.jarvis.ports import Ports
 
 NOBODY_KNOWS = ("Gone",)
 BOOTING = ("Creating", "Resuming")
@@ -58,7 +59,7 @@ class Machines:
     rows: dict[int, Machine] = field(default_factory=dict)
     boxes: dict[int, Box] = field(default_factory=dict)
     fates: list[Fate] = field(default_factory=list)
-    ports: Ports = field(default_factory=lambda: Ports([]))
+    ports: Ports = field(default_factory=Ports)
     silent: bool = False
     last_id: int = 437620
 
@@ -259,7 +260,11 @@ class Machines:
             "Pausing": self.paused,
             "Destroying": self.destroyed,
         }
-        if way := ways.get(machine.status):
+        if machine.holds:
+            self.ports.again(machine.port)
+        if machine.status == "Running":
+            self.switch_on(machine)
+        elif way := ways.get(machine.status):
             self.agenda.after(self.land.timings.ending, lambda: way(machine))
 
     def each(self, do: Callable[[Machine], None], *statuses: str) -> None:
@@ -272,3 +277,4 @@ class Machines:
         """Switch everything off; what is on disk stays."""
         for machine in self.rows.values():
             self._switch_off(machine)
+        self.ports.close()

@@ -91,10 +91,7 @@ class Provider:
             machine = Machine.from_json(row)
             machine.listening = False
             machines.rows[machine.id] = machine
-            if machine.status == "Running":
-                machines.switch_on(machine)
-            else:
-                machines.go_on(machine)
+            machines.go_on(machine)
 
     def save(self) -> None:
         """Write down everything a later server must know. Called under the lock."""

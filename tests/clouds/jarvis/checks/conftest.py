@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from clouds.jarvis import Cloud, lacking
+from clouds.jarvis import Cloud, Template, Timings, lacking
 from clouds.jarvis.guest import Guest
 from jarvislabs import Client
 
 
 @pytest.fixture
-def cloud(tmp_path: Path, missing: Callable[[str, str], NoReturn]) -> Iterator[Cloud]:
+def cloud(
+    request: pytest.FixtureRequest, tmp_path: Path, missing: Callable[[str, str], NoReturn]
+) -> Iterator[Cloud]:
+    """With the timings that a test's parameter says, where it is about them."""
+    timings = getattr(request, "param", Timings())
     if lack := lacking():
         missing(lack, "the machines of a loopback cloud are reached by it")
-    with Cloud(tmp_path / "cloud") as opened:
+    loud = {"tensorflow": Template(says="Welcome to your image"), "fastai": Template(python=False)}
+    with Cloud(tmp_path / "cloud", speed=100, timings=timings, templates=loud) as opened:
         yield opened
 
 
