@@ -210,6 +210,7 @@ class Box:
             "binds": binds,
             "masked": [] if setup.template.python else _pythons(),
             "ids": [os.geteuid(), os.getegid()] if self._isolation == "user" else None,
+            "port": setup.port,
             "startup": ["/bin/sh", "-lc", f". {place}/startup"],
             "sshd": [SSHD, "-D", "-f", f"{place}/sshd_config", "-E", f"{place}/sshd.log"],
         }

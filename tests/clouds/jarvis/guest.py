@@ -11,7 +11,7 @@ from pathlib import Path
 
 _OPTIONS = (
     "-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR",
-    "-o", "StrictHostKeyChecking=accept-new", "-o", "ConnectTimeout=5",
+    "-o", "StrictHostKeyChecking=accept-new",
 )  # fmt: skip
 
 
@@ -20,6 +20,8 @@ class Guest:
     """A key pair in a folder, and what it opens."""
 
     folder: Path
+    timeout: int = 5
+    """Seconds to wait for a connection."""
     known_hosts: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -39,6 +41,7 @@ class Guest:
         """The provider's ssh command with our key, and what to run."""
         given = shlex.split(ssh)[1:]
         own = ["-i", str(self.key), "-o", f"UserKnownHostsFile={self.known_hosts}"]
+        own += ["-o", f"ConnectTimeout={self.timeout}"]
         return ["ssh", *_OPTIONS, *own, *given, *words]
 
     def run(self, ssh: str, script: str) -> subprocess.CompletedProcess[str]:

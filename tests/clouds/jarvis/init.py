@@ -122,12 +122,19 @@ def below(pid: int) -> list[tuple[int, str]]:
     return found
 
 
+def listening(port: int) -> bool:
+    """Whether somebody listens on it: state 0A of the kernel's table."""
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
+
+
 class Machine:
     """A running machine: its sshd and everything that sshd has started."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.sshd: list[str] = spec["sshd"]
         self.startup: list[str] = spec["startup"]
+        self.port: int = spec["port"]
         self.ids: list[int] | None = spec["ids"]
         self.listener: int | None = None
 
@@ -135,6 +142,11 @@ class Machine:
         """Let people in."""
         if self.listener is None:
             self.listener = self._start(self.sshd)
+            while not listening(self.port):
+                self.reap()
+                if self.listener is None:
+                    raise RuntimeError("sshd has ended")
+                time.sleep(0.005)
 
     def script(self) -> None:
         """Run the startup script, beside everything else."""
