@@ -102,7 +102,7 @@ def test_everything_that_can_be_looked_at(jl: CommandLine) -> None:
 
 def test_a_virtual_machine_and_a_filesystem(jl: CommandLine, cloud: Cloud) -> None:
     storage = ("--name", "models", "--storage", "50", "--region", "IN2")
-    made = jl("filesystem", "create", *storage, "--json")
+    made = jl("filesystem", "create", *storage, "--yes", "--json")
     machine = jl("create", "--gpu", "L4", "--vm", "--fs-id", str(made["fs_id"]), "--yes", "--json")
     number = str(machine["machine_id"])
     assert machine["ssh_command"].endswith("ubuntu@127.0.0.1") or cloud.isolation != "namespace"
