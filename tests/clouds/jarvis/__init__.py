@@ -9,8 +9,9 @@
 
 Time. The provider's own delays (`Timings`), its bills and the SDK's sleeps run at `speed`: 20
 provider seconds in one of ours, if not told otherwise. What runs on a machine runs as fast as it
-can. `cloud.now()` is the provider's time, and `cloud.meter.after(moment)` the GPU seconds billed
-since.
+can. `cloud.now()` is the provider's time, `cloud.skip(seconds)` lets some pass at once, and
+`cloud.meter.after(moment)` is the GPU seconds billed since. A test that looks at what is between
+two states makes that last (`Timings(listed=1e5)`) and skips it when it has seen it.
 
 Machines. Each is a PID, mount and host name namespace with an sshd on 127.0.0.1, where that is
 allowed (`Cloud.isolation` says what is). It has /usr and /etc of this machine, read-only, folders

@@ -65,6 +65,8 @@ def _quote(text: str) -> str:
 
 def lacking() -> str | None:
     """What this machine has not that a cloud needs, with the way to get it; None: nothing."""
+    if sys.platform != "linux":
+        return "Linux"
     if not Path(SSHD).exists():
         return "sshd (Debian: apt-get install openssh-server)"
     if shutil.which("ssh-keygen") is None:
@@ -225,7 +227,7 @@ class Box:
         (etc / "startup").write_text(f"HOME={home}/root; export HOME; cd; exec sh {words}\n")
         self.order("script")
 
-    def order(self, word: Literal["open", "close", "hang", "script"]) -> None:
+    def order(self, word: Literal["open", "close", "hang", "thaw", "script"]) -> None:
         """Tell the machine's init; returns when it has done it."""
         stdin = self._process.stdin
         assert stdin is not None

@@ -221,7 +221,7 @@ class Cloud:
         return said
 
     def files(self, machine: Machine) -> Path:
-        """Where the folders of a machine's disk are on this one."""
+        """Where the folders of a machine's disk are on this one; not that of a small /home."""
         return self.folder / "machines" / machine.disk
 
     # ---- making calls fail
@@ -273,7 +273,7 @@ class Cloud:
         )
 
     def reach(self, machine: int, how: Reach) -> None:
-        """How a machine's sshd answers from now on; connections that are there break."""
+        """How a machine's sshd answers from now on: see `machine.Reach`."""
         self.admin("reach", machine=machine, how=how)
 
     def unreachable(self, machine: int) -> None:

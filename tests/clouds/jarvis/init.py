@@ -1,8 +1,8 @@
 """The first process of a machine: lays out its file system, runs its sshd, reaps, obeys.
 
 It is started anew for each boot, in namespaces of its own where that is allowed, and reads orders
-from its standard input, one word a line: `open`, `close`, `hang`, `script`. When its input ends,
-the machine ends: so no machine outlives its provider, however that dies.
+from its standard input, one word a line: `open`, `close`, `hang`, `thaw`, `script`. When its input
+ends, the machine ends: so no machine outlives its provider, however that dies.
 
 Standard library, one file, and everything imported at the start: later the file system is another.
 """
@@ -177,6 +177,10 @@ class Machine:
     def hang(self) -> None:
         """Be silent: who connects or is connected waits."""
         self._each_sshd(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Go on as if nothing had been."""
+        self._each_sshd(signal.SIGCONT)
 
     def _each_sshd(self, what: signal.Signals) -> None:
         for pid, name in below(os.getpid()):

@@ -10,7 +10,13 @@ from clouds.jarvis.catalogue import Catalogue, cpu_price
 
 Workload = Literal["container", "vm", "cpu"]
 Reach = Literal["open", "refuse", "hang", "deny"]
-"""How a machine answers to ssh: as it should, not at all, with silence, or with a refusal."""
+"""How a machine answers to ssh.
+
+open    as it should
+refuse  nobody listens, and connections that are there break
+hang    nothing is heard of it, on old and new connections, until it is open again: then they go on
+deny    it knows no key any more
+"""
 
 
 @dataclass(frozen=True)

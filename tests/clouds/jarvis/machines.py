@@ -179,13 +179,12 @@ class Machines:
         if box is None or not machine.listening:
             return
         reach: Reach = "refuse" if self.silent else machine.reach
-        box.order("close")
-        if reach == "refuse":
-            return
-        box.admit([] if reach == "deny" else machine.keys)
-        box.order("open")
-        if reach == "hang":
-            box.order("hang")
+        if reach in {"refuse", "deny"}:
+            box.order("close")
+        if reach != "refuse":
+            box.admit([] if reach == "deny" else machine.keys)
+            box.order("open")
+            box.order("hang" if reach == "hang" else "thaw")
 
     def set_silent(self, *, silent: bool) -> None:
         """The way to every machine is broken, or mended."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
+import subprocess
 import threading
 import time
 from typing import Any
@@ -175,6 +177,31 @@ def test_a_machine_out_of_reach_in_every_way(cloud: Cloud, client: Client, guest
     assert "timed out" in guest.run(made.ssh_command, "true").stderr
     cloud.reach(made.machine_id, "open")
     guest.wait(made.ssh_command)
+
+
+def test_a_connection_outlives_a_while_without_a_network(
+    cloud: Cloud, client: Client, guest: Guest
+) -> None:
+    made = client.instances.create(**ORDER)
+    assert made.ssh_command is not None
+    guest.wait(made.ssh_command)
+    command = guest.command(made.ssh_command, "cat")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as talk:
+        assert talk.stdin is not None
+        assert talk.stdout is not None
+        talk.stdin.write(b"before\n")
+        talk.stdin.flush()
+        assert talk.stdout.readline() == b"before\n"
+        cloud.reach(made.machine_id, "hang")
+        talk.stdin.write(b"meanwhile\n")
+        talk.stdin.flush()
+        assert select.select([talk.stdout], [], [], 0.5)[0] == []
+        cloud.reach(made.machine_id, "open")
+        assert talk.stdout.readline() == b"meanwhile\n"
+        cloud.unreachable(made.machine_id)
+        assert talk.stdout.read() == b""
+        talk.stdin.close()
+    assert talk.returncode == 255
 
 
 def test_a_machine_whose_sshd_never_comes_up(cloud: Cloud, client: Client, guest: Guest) -> None:

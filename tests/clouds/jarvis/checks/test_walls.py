@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -173,6 +174,83 @@ def test_a_cloud_that_crashed_goes_on_with_what_it_had(
         assert guest.says(ssh, "cat /root/file") == "here"
         assert again.ssh_keys.list()[0].key_name == "guest"
     assert cloud.meter.total > before
+
+
+WITHOUT_ROOT = textwrap.dedent("""
+    import json, sys, urllib.request
+    from pathlib import Path
+    from clouds.jarvis import Cloud
+    from clouds.jarvis.guest import Guest, until
+
+    folder = Path(sys.argv[1])
+    guest = Guest(folder / "guest")
+    order = {"gpu_type": "L4", "num_gpus": 1, "hdd": 50, "region": "india-noida-01", "name": "a"}
+    with Cloud(folder / "cloud", speed=100) as cloud:
+        def post(path, body):
+            headers = {"Authorization": f"Bearer {cloud.key}", "Content-Type": "application/json"}
+            url = cloud.regions["india-noida-01"] + path
+            asked = urllib.request.Request(url, json.dumps(body).encode(), headers)
+            with urllib.request.urlopen(asked) as answer:
+                return json.load(answer)
+
+        post("ssh/", {"ssh_key": guest.public, "key_name": "guest"})
+        number = post("templates/pytorch/create", order)["machine_id"]
+        until(lambda: cloud.machine(number).listening)
+        ssh = cloud.machine(number).ssh
+        guest.says(ssh, "(sleep SECONDS >/dev/null 2>&1 </dev/null &) ; touch ~/mine")
+        print(cloud.isolation, guest.says(ssh, "id -u; ls ~"))
+        post(f"misc/destroy?machine_id={number}", {})
+        until(lambda: cloud.machine(number).gone is not None)
+""")
+
+
+def test_without_root_there_are_machines_as_well(
+    mark: str, missing: Callable[[str, str], NoReturn]
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("all other tests are run without root")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, 65534, 65534)
+        # `env` because setpriv itself may still start what the user may not.
+        become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env"]
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(TESTS), "HOME": folder}
+        for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
+            probe = "import clouds.jarvis.cloud"
+            test = [*become, python, "-B", "-c", probe]
+            if subprocess.run(test, env=environ, check=False, capture_output=True).returncode == 0:
+                break
+        else:
+            missing("a Python of 3.11 or newer for everybody", "the cloud without root needs it")
+        program = WITHOUT_ROOT.replace("SECONDS", mark)
+        done = subprocess.run(
+            [*become, python, "-B", "-c", program, folder],
+            env=environ, cwd="/", capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout.split() in (["user", "65534", "mine"], ["plain", "65534", "mine"])
+    assert alive(mark) == 0
+
+
+@pytest.mark.parametrize("end", ["destroy", "pause"])
+def test_without_walls_a_machine_still_ends_whole(
+    tmp_path: Path, guest: Guest, mark: str, end: str, missing: Callable[[str, str], NoReturn]
+) -> None:
+    if lack := lacking():
+        missing(lack, "the machines of a loopback cloud are reached by it")
+    with (
+        Cloud(tmp_path / "cloud", speed=100, isolation="plain") as cloud,
+        cloud.patch(),
+        Client(cloud.key) as client,
+    ):
+        client.ssh_keys.add(guest.public, "guest")
+        number, ssh = reached(client, guest)
+        home = guest.says(ssh, f"echo 1 > ~/file; echo $HOME; {busy(mark)}")
+        assert home == str(cloud.files(cloud.machine(number)) / "root")
+        until(lambda: alive(mark) > 0)
+        getattr(client.instances, end)(number)
+        until(lambda: cloud.machine(number).status in {"Gone", "Paused"})
+        assert alive(mark) == 0
+        assert not Path(home).exists()
 
 
 def test_its_own_failure_is_the_tests_failure(tmp_path: Path) -> None:
