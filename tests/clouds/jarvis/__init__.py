@@ -33,8 +33,9 @@ The provider is a process of its own and ends with the one that opened it; its m
 What is on its disk stays in its folder: opened again, a cloud goes on.
 """
 
-from clouds.jarvis.boxes import Template, lacking
+from clouds.jarvis.boxes import lacking
 from clouds.jarvis.cloud import Cloud, Fault
+from clouds.jarvis.image import Template
 from clouds.jarvis.machine import Fate, Machine, Timings
 from clouds.jarvis.meter import Bill, Meter
 

@@ -5,62 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pwd
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from clouds.jarvis import image
 from clouds.jarvis.disks import Disk
-
-Isolation = Literal["namespace", "user", "plain"]
-"""How far machines are apart:
-
-namespace   a PID, mount and host name namespace each, root inside (VMs: the user `ubuntu`)
-user        the same by an unprivileged user namespace; inside, one is the user who runs the tests
-plain       a process group on this machine's own file system; HOME is the machine's
-"""
+from clouds.jarvis.image import Isolation, Template, quoted
 
 SSHD = "/usr/sbin/sshd"
-UBUNTU = 1000
 INIT = Path(__file__).with_name("init.py")
 _OWN_ETC = ("passwd", "profile", "shadow")
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-@dataclass(frozen=True)
-class Template:
-    """What a login shell of an image finds.
-
-    path_first   folders put before the usual PATH (make them visible, too)
-    env          further variables
-    python       False: there is no Python, under none of its usual names, and nothing made visible
-    says         what the image prints into every shell, login or not
-    """
-
-    path_first: Sequence[Path] = ()
-    env: Mapping[str, str] | None = None
-    python: bool = True
-    says: str = ""
-
-    def profile(self) -> str:
-        """The machine's /etc/profile."""
-        path = ":".join([*map(str, self.path_first), _PATH])
-        rows = [f"PATH={_quote(path)}", "export PATH"]
-        rows += [f"export {name}={_quote(value)}" for name, value in (self.env or {}).items()]
-        if self.says:
-            rows.append(f"echo {_quote(self.says)}")
-        return "\n".join(rows) + "\n"
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def lacking() -> str | None:
@@ -110,7 +71,7 @@ class Box:
     def __init__(self, setup: Setup, isolation: Isolation) -> None:
         self._setup = setup
         self._isolation = isolation
-        self.user = login(isolation, vm=setup.vm)
+        self.user = image.login(isolation, vm=setup.vm)
         etc = setup.disk.etc
         self._write_files(etc)
         (etc / "init.json").write_text(json.dumps(self._spec()))
@@ -120,7 +81,7 @@ class Box:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={"PATH": _PATH},
+                env={"PATH": image.PATH},
                 cwd="/",
                 start_new_session=True,
             )
@@ -140,47 +101,22 @@ class Box:
             making = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
             subprocess.run(making, check=True, stdin=subprocess.DEVNULL, capture_output=True)
         # With no file system of its own, a machine's login shells still look into its HOME.
-        home = setup.disk.place / self._home().lstrip("/")
-        home.mkdir(parents=True, exist_ok=True)
-        profile = home / ".profile" if self._isolation == "plain" else etc / "profile"
+        own = setup.disk.place / self._home().lstrip("/")
+        own.mkdir(parents=True, exist_ok=True)
+        profile = own / ".profile" if self._isolation == "plain" else etc / "profile"
         profile.write_text(setup.template.profile())
         (etc / "boot_id").write_text(f"{uuid.uuid4()}\n")
-        (etc / "passwd").write_text(_passwd(self.user, self._home(), self._isolation))
+        (etc / "passwd").write_text(image.passwd(self.user, self._home(), self._isolation))
         # sshd lets nobody in whose account is locked, as root's is on some machines.
         (etc / "shadow").write_text(f"{self.user}:*:19000:0:99999:7:::\n")
         if setup.template.says:
-            (home / ".bashrc").write_text(f"echo {_quote(setup.template.says)}\n")
+            (own / ".bashrc").write_text(f"echo {quoted(setup.template.says)}\n")
         place = str(etc) if self._isolation == "plain" else "/run/box"
-        (etc / "sshd_config").write_text(self._sshd_config(place))
+        home = str(own) if self._isolation == "plain" else None
+        (etc / "sshd_config").write_text(image.sshd_config(setup.port, place, home))
 
     def _home(self) -> str:
         return "/home/ubuntu" if self._setup.vm else "/root"
-
-    def _sshd_config(self, place: str) -> str:
-        rows = [
-            f"Port {self._setup.port}",
-            "ListenAddress 127.0.0.1",
-            f"HostKey {place}/host_key",
-            "PidFile none",
-            f"AuthorizedKeysFile {place}/authorized_keys",
-            "PasswordAuthentication no",
-            "KbdInteractiveAuthentication no",
-            "UsePAM no",
-            "PermitRootLogin prohibit-password",
-            "StrictModes no",
-            "UseDNS no",
-            "MaxSessions 100",
-            "MaxStartups 100:30:200",
-            "PrintMotd no",
-            "PrintLastLog no",
-            "Subsystem sftp internal-sftp",
-        ]
-        if self._isolation == "plain":
-            rows.append(f"SetEnv HOME={self._setup.disk.place}{self._home()}")
-        if _ssh_version() >= (9, 8):
-            # A client that is refused on purpose must not be shut out of the next test.
-            rows.append("PerSourcePenalties no")
-        return "\n".join(rows) + "\n"
 
     def _spec(self) -> dict[str, object]:
         setup, etc = self._setup, str(self._setup.disk.etc)
@@ -210,7 +146,7 @@ class Box:
             "root": str(setup.disk.place / "ns"),
             "nothing": f"{etc}/nothing",
             "binds": binds,
-            "masked": [] if setup.template.python else _pythons(),
+            "masked": [] if setup.template.python else image.pythons(),
             "ids": [os.geteuid(), os.getegid()] if self._isolation == "user" else None,
             "port": setup.port,
             "startup": ["/bin/sh", "-lc", f". {place}/startup"],
@@ -222,7 +158,7 @@ class Box:
         etc = self._setup.disk.etc
         (etc / "script.sh").write_text(script)
         place = str(etc) if self._isolation == "plain" else "/run/box"
-        words = " ".join(map(_quote, [f"{place}/script.sh", *arguments]))
+        words = " ".join(map(quoted, [f"{place}/script.sh", *arguments]))
         home = self._setup.disk.place if self._isolation == "plain" else ""
         (etc / "startup").write_text(f"HOME={home}/root; export HOME; cd; exec sh {words}\n")
         self.order("script")
@@ -275,39 +211,3 @@ class Box:
         with contextlib.suppress(OSError, ValueError):
             return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
         return None
-
-
-def login(isolation: Isolation, *, vm: bool) -> str:
-    """Who one is on a machine."""
-    if isolation == "namespace":
-        return "ubuntu" if vm else "root"
-    return pwd.getpwuid(os.geteuid()).pw_name
-
-
-def _passwd(user: str, home: str, isolation: Isolation) -> str:
-    number = UBUNTU if user == "ubuntu" and isolation == "namespace" else os.geteuid()
-    group = UBUNTU if user == "ubuntu" and isolation == "namespace" else os.getegid()
-    others = [
-        row
-        for row in Path("/etc/passwd").read_text().splitlines()
-        if row.split(":")[0] != user and f":{number}:" not in row
-    ]
-    shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
-    return "\n".join([f"{user}:x:{number}:{group}::{home}:{shell}", *others]) + "\n"
-
-
-def _pythons() -> list[str]:
-    """Every Python that would be found under a usual name."""
-    found = {
-        path.resolve()
-        for folder in ("/usr/bin", "/usr/local/bin")
-        for path in Path(folder).glob("py*")
-        if re.fullmatch(r"(python|pypy)[\d.]*", path.name)
-    }
-    return sorted(str(path) for path in found if path.is_relative_to("/usr"))
-
-
-def _ssh_version() -> tuple[int, int]:
-    said = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r"OpenSSH_(\d+)\.(\d+)", said)
-    return (int(found[1]), int(found[2])) if found else (0, 0)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import secrets
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from clouds.jarvis.boxes import Isolation, Template, best_isolation
+from clouds.jarvis.boxes import best_isolation
 from clouds.jarvis.catalogue import NOIDA
 from clouds.jarvis.clock import Clock
+from clouds.jarvis.engine import Engine
 from clouds.jarvis.faults import Do
+from clouds.jarvis.image import Isolation, Template
 from clouds.jarvis.machine import Machine, Reach, Timings
 from clouds.jarvis.meter import Meter
 from clouds.jarvis.provider import Settings
@@ -27,7 +27,6 @@ from clouds.jarvis.server import HOSTS, Request
 from clouds.jarvis.site import jarvis_loopback
 
 SITE = Path(__file__).with_name("site")
-TESTS = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,7 @@ class Cloud:
 
     def __post_init__(self) -> None:
         self.folder = self.folder.resolve()
-        self._admin_key = secrets.token_hex(16)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._port = 0
+        self._engine: Engine | None = None
         self._clock = Clock(self.speed)
 
     # ---- opening and closing
@@ -87,7 +84,7 @@ class Cloud:
         self.folder.chmod(0o711)
         settings = Settings(
             token=self.key,
-            admin_key=self._admin_key,
+            admin_key=secrets.token_hex(16),
             speed=self.speed,
             timings=self.timings,
             isolation=self.isolation,
@@ -95,61 +92,27 @@ class Cloud:
             templates=self.templates,
             deposit=str(self.balance),
         )
-        # In a mount namespace of its own: what is mounted for a machine goes with the provider.
-        walls = ["unshare", "--mount"] if self.isolation == "namespace" else []
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*walls, sys.executable, "-m", "clouds.jarvis", str(self.folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(TESTS)},
-                cwd=self.folder,
-                start_new_session=True,
-            )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(settings.as_json()).encode() + b"\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the cloud did not start: {self._log.read_text()}")
-        said = json.loads(line)
-        self._port, self._clock = said["port"], Clock(self.speed, said["opened"])
+        self._engine = Engine.start(self.folder, settings)
+        self._clock = Clock(self.speed, self._engine.opened)
 
     def close(self) -> None:
         """End the provider and every machine; whatever went wrong inside is raised here."""
-        if self._process is None:
-            return
-        process, self._process = self._process, None
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.close()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
-        if trouble := self._log.read_text():
-            raise AssertionError(f"the loopback cloud failed: {trouble}")
+        if self._engine is not None:
+            engine, self._engine = self._engine, None
+            engine.close()
 
     def kill(self) -> None:
         """End the provider as a crash would; `open` goes on with what is on disk."""
-        assert self._process is not None
-        self._process.kill()
+        assert self._engine is not None
+        self._engine.kill()
         self.close()
-
-    @property
-    def _log(self) -> Path:
-        return self.folder / "server.log"
 
     # ---- being used
 
     @property
     def regions(self) -> dict[str, str]:
         """The URL of each region."""
-        base = f"http://127.0.0.1:{self._port}"
+        base = f"http://127.0.0.1:{0 if self._engine is None else self._engine.port}"
         return {region: f"{base}/{host}/" for host, region in HOSTS.items()}
 
     @property
@@ -323,13 +286,6 @@ class Cloud:
 
     def admin(self, verb: str, **arguments: Any) -> Any:
         """The back door: see `admin.Admin`."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
-        try:
-            body = json.dumps({"key": self._admin_key, "verb": verb, **arguments})
-            connection.request("POST", "/admin", body, {"Content-Type": "application/json"})
-            said = json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
-        if "error" in said:
-            raise RuntimeError(said["error"])
-        return said["given"]
+        if self._engine is None:
+            raise RuntimeError("the cloud is closed")
+        return self._engine.admin(verb, arguments)

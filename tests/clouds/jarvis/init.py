@@ -235,6 +235,8 @@ def main() -> None:
     if spec["mode"] == "plain":
         with contextlib.suppress(AttributeError):
             LIBC.prctl(SUBREAPER, 1, 0, 0, 0)
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # as the system's own service does
     else:
         lay_out(spec)
     machine = Machine(spec)

@@ -10,18 +10,18 @@ from decimal import Decimal
 from pathlib import Path
 
 from clouds.jarvis.account import Account, folder_of
-from clouds.jarvis.boxes import Box, Isolation, Setup, Template, login
+from clouds.jarvis.boxes import Box, Setup
 from clouds.jarvis.calls import Refusal, not_found
 from clouds.jarvis.catalogue import Catalogue
 from clouds.jarvis.clock import Agenda, Clock
 from clouds.jarvis.disks import Disk, throw_away
+from clouds.jarvis.image import UBUNTU, Isolation, Template, login
 from clouds.jarvis.machine import Fate, Machine, Reach, Timings
 from clouds.jarvis.meter import DISK_PER_GB_HOUR, Kind, Meter
 from clouds.jarvis.ports import Ports
 
 NOBODY_KNOWS = ("Gone",)
 BOOTING = ("Creating", "Resuming")
-UBUNTU = 1000
 
 
 @dataclass(frozen=True)

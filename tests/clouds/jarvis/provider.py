@@ -15,9 +15,9 @@ from typing import Any
 
 from clouds.jarvis.account import Account
 from clouds.jarvis.admin import Admin
-from clouds.jarvis.boxes import Isolation, Template
 from clouds.jarvis.catalogue import Catalogue
 from clouds.jarvis.clock import Agenda, Clock
+from clouds.jarvis.image import Isolation, Template
 from clouds.jarvis.machine import Machine, Timings
 from clouds.jarvis.machines import Land, Machines
 from clouds.jarvis.meter import Meter

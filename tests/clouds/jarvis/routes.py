@@ -215,7 +215,9 @@ def _make_filesystem(machines: Machines, call: Call) -> Answer:
     if call.body.get("region") != call.region:
         raise Refusal(400, "Invalid region")
     made = machines.account.make_filesystem(name, storage, call.region)
-    folder_of(machines.land.root, made.fs_id).mkdir(parents=True)
+    folder = folder_of(machines.land.root, made.fs_id)
+    folder.mkdir(parents=True)
+    folder.chmod(0o1777)  # a container's root and a VM's user write there
     rate = filesystem_rate(storage)
     machines.meter.begin(made.fs_id, name, "filesystem", rate, machines.clock.now())
     return {"fs_id": made.fs_id}

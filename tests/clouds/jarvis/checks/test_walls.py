@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 from clouds.jarvis import Cloud, Template, lacking
-from clouds.jarvis.cloud import TESTS
+from clouds.jarvis.engine import TESTS
 from clouds.jarvis.guest import Guest, until
 from jarvislabs import Client
 
