@@ -170,7 +170,7 @@ class TestUpload:
             os.mkfifo(file.here)
         elif what == "a link to nothing":
             file.here.symlink_to("nothing")
-        with pytest.raises(Refused, match="file' (cannot be read|is not a regular file)"):
+        with pytest.raises(Refused, match=r"file' (cannot be read|is not a regular file)"):
             sync.upload(host, root, [file], told=silent)
 
     @pytest.mark.parametrize("at", ["../outside", "a/../../outside", "/tmp/outside", "."])
@@ -279,7 +279,6 @@ class TestDownload:
                 assert digest((here / name).read_bytes()) == digest(data)
         assert tree(here) == digests({"small": b"small", "big": BIG})
 
-    @pytest.mark.parametrize("promised", [False, True])
     @pytest.mark.parametrize(
         ("begun", "sent"),
         [
@@ -293,24 +292,19 @@ class TestDownload:
         ids=["a part", "all", "more", "a wrong end", "a hole", "all wrong"],
     )
     def test_what_has_begun_is_continued(
-        self,
-        host: Host,
-        there: Path,
-        root: PurePosixPath,
-        here: Path,
-        begun: bytes,
-        sent: int,
-        promised: bool,
+        self, host: Host, there: Path, here: Path, begun: bytes, sent: int
     ) -> None:
+        root = PurePosixPath(there)
         write(there, {"big": BIG})
         path = PurePosixPath("big")
-        (here / f".{digest(b'big')[:16]}.part").write_bytes(begun)
-        sha256 = {path: digest(BIG)} if promised else NONE
-        told = Told()
-        moved = sync.download(host, root, [path], here, sha256=sha256, told=told)
-        assert moved.bytes == sent
-        assert told.rows[-1] == (len(BIG), len(BIG))
-        assert tree(here) == {"big": digest(BIG)}
+        for number, sha256 in enumerate((NONE, {path: digest(BIG)})):
+            into = here / str(number)
+            write(into, {f".{digest(b'big')[:16]}.part": begun})
+            told = Told()
+            moved = sync.download(host, root, [path], into, sha256=sha256, told=told)
+            assert moved.bytes == sent
+            assert told.rows[-1] == (len(BIG), len(BIG))
+            assert tree(into) == {"big": digest(BIG)}
 
     @pytest.mark.parametrize("path", ["missing", "folder/missing", "folder", "dangling", "pipe"])
     def test_what_is_not_there(
@@ -414,7 +408,7 @@ class TestDownload:
         growing.start()
         try:
             path = PurePosixPath("log")
-            until(lambda: (there / "log").exists())
+            until((there / "log").exists)
             least = 0
             while least < 20 * MIB:
                 before = (there / "log").stat().st_size
@@ -516,8 +510,7 @@ class TestRead:
             assert _next(chunks) == b"one "
             machine.stop()
             with pytest.raises(NoAnswer):
-                for chunk in chunks:
-                    assert chunk == b""
+                _next(chunks)
 
 
 def _left(root: PurePosixPath) -> list[str]:
