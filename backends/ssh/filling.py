@@ -103,7 +103,7 @@ def filling(folder: bytes, claim: Claim, lines: Lines) -> Answer:
         private(os.path.join(folder, b"tree"))
         say("claimed")
         while claim.renew():
-            line = lines.next(BEAT_S)
+            line = lines.next(min(BEAT_S, lines.patience_s))
             if line is None:
                 return {"is": "left alone"}
             if line:
@@ -193,7 +193,7 @@ class Lines:
     """Lines of standard input, past what Python itself has read ahead."""
 
     def __init__(self, patience_s: float) -> None:
-        self._patience_s = patience_s
+        self.patience_s = patience_s
         self._last = time.monotonic()
         self._rest = b""
 
@@ -202,7 +202,7 @@ class Lines:
         until = time.monotonic() + longest_s
         while b"\n" not in self._rest:
             if not select.select([0], [], [], max(0.0, until - time.monotonic()))[0]:
-                return b"" if time.monotonic() - self._last < self._patience_s else None
+                return b"" if time.monotonic() - self._last < self.patience_s else None
             piece = os.read(0, 1 << 16)
             if not piece:
                 return None

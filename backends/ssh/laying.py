@@ -55,7 +55,8 @@ def prepare(request: Answer) -> Answer:
     """See whether the job can be laid out here, and make its folders if so.
 
     files     [path, bytes] of what will be sent;  reserve  bytes that must stay free besides
-    links     paths of what will be linked;  spare  names of files to leave alone
+    begun     where the upload keeps what it has of files that are not yet whole
+    links     paths of what will be linked
     attached  names of the jobs whose run directories it wants to see
     missing   [cache's folder, bytes] of the caches that are still to be filled
 
@@ -66,8 +67,7 @@ def prepare(request: Answer) -> Answer:
         return {"started": True}
     runs = os.path.dirname(home)
     gone = [job for job in request["attached"] if not os.path.isdir(os.path.join(runs, raw(job)))]
-    keep = {raw(path) for path, _ in request["files"]}
-    keep |= {raw(path) for path in [*request["links"], *request["spare"]]}
+    keep = {raw(path) for path, _ in request["files"]} | {raw(at) for at in request["links"]}
     folders = {raw(name) for name in request["folders"]}
     take_out(home, keep, folders)
     short = shortage(request)
@@ -112,7 +112,8 @@ def shortage(request: Answer) -> Optional[Answer]:
         entry[1] += max(0, count - there)
 
     home = raw(request["home"])
-    want(home, sum(size for _, size in request["files"]), bytes_below(home))
+    there = bytes_below(home) + bytes_below(raw(request["begun"]))
+    want(home, sum(size for _, size in request["files"]), there)
     want(home, request["reserve"], 0)
     for folder, size in request["missing"]:
         want(raw(folder), size, bytes_below(raw(folder)))
@@ -125,13 +126,14 @@ def shortage(request: Answer) -> Optional[Answer]:
 
 
 def bytes_below(folder: bytes) -> int:
-    """The sizes of all files below a folder, links apart."""
+    """What the files below a folder take, links apart; a hole in one takes nothing."""
     total = 0
     for at, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(OSError):
                 seen = os.lstat(os.path.join(at, name))
-                total += seen.st_size if stat.S_ISREG(seen.st_mode) else 0
+                if stat.S_ISREG(seen.st_mode):
+                    total += min(seen.st_size, seen.st_blocks * 512)
     return total
 
 

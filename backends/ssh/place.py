@@ -97,6 +97,8 @@ def jobs(request: Answer) -> Answer:
     runs = os.path.join(request["root"], "runs")
     found = {}
     for name in sorted(os.listdir(runs)) if os.path.isdir(runs) else []:
+        if name.startswith("."):  # of an upload that has begun
+            continue
         try:
             seen = look(os.path.join(runs, name), request.get("runner"))
             phase = (seen["state"] or {}).get("phase", "absent")
@@ -208,7 +210,10 @@ def settled(home: str, spare: Optional[str], quiet_s: float) -> Answer:
 
 
 def remove(request: Answer) -> Answer:
-    """Take a run directory away: gone in one step, then its disk space follows."""
+    """Take a run directory away: gone in one step, then its disk space follows.
+
+    begun  where the upload kept what it remembers of the run directory
+    """
     home, trash = request["home"], os.path.join(request["root"], "trash")
     if os.path.isdir(home):
         seen = look(home, request.get("runner"))
@@ -217,6 +222,7 @@ def remove(request: Answer) -> Answer:
         os.makedirs(trash, mode=0o700, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.rename(home, os.path.join(trash, "%s.%s" % (request["job"], os.urandom(4).hex())))
+    shutil.rmtree(request["begun"], ignore_errors=True)
     for name in os.listdir(trash) if os.path.isdir(trash) else []:
         _delete(os.path.join(trash, name))
     return {}

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from far_machine import Machine
 from far_rig import Far
 from runner_rig import python
+from sshd import Sshd, missing_parts
 from watch_rig import Watch, watching
+
+Missing = Callable[[str, str], NoReturn]
 
 __all__ = ["python"]
 
@@ -31,3 +36,15 @@ def far(python: str, tmp_path: Path) -> Iterator[Far]:
     made = Far(python, tmp_path / "far end's" / "ftlaunch")
     yield made
     made.close()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, missing: Missing) -> Iterator[Machine]:
+    """A machine behind a real sshd; nothing that was started on it outlives the test."""
+    if parts := missing_parts():
+        missing(parts, "the far end of these tests is a real sshd")
+    with Sshd(tmp_path) as sshd:
+        made = Machine(sshd, tmp_path / "far end's" / "ftlaunch", tmp_path / "here")
+        made.here.mkdir()
+        yield made
+        made.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -41,8 +42,9 @@ class Filler:
 
     def say(self, what: bytes) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(what)
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended; what it said last can be heard
+            self.process.stdin.write(what)
+            self.process.stdin.flush()
 
     def bring(self) -> None:
         for name, size in FILES:
@@ -57,7 +59,8 @@ class Filler:
     def leave(self) -> None:
         """Close our end; it ends by that."""
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait(timeout=60)
 
     def die(self) -> None:

@@ -16,8 +16,8 @@ def prepare(far: Far, *files: str, **more: Any) -> dict[str, Any]:
     request = {
         "files": [[name, 10] for name in files],
         "links": [],
-        "spare": [],
         "folders": FOLDERS,
+        "begun": str(far.root / "runs" / ".begun"),
         "attached": [],
         "missing": [],
         "reserve": 1000,
@@ -109,7 +109,12 @@ def test_room_is_looked_for_before_anything_is_made(far: Far) -> None:
 
 def test_what_is_there_already_needs_no_room_again(far: Far) -> None:
     prepare(far, "bundle/x")
-    (far.home() / "bundle/x").write_bytes(b"x" * 100)
+    (far.home() / "bundle/x").write_bytes(b"x" * 60)
+    begun = far.root / "runs" / ".begun"
+    begun.mkdir()
+    (begun / "y").write_bytes(b"x" * 40)
+    with (begun / "hole").open("wb") as file:
+        file.truncate(1 << 40)
     cache = far.root / "caches/k"
     cache.mkdir(parents=True)
     (cache / "part").write_bytes(b"x" * 1000)

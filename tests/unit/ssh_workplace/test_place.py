@@ -174,6 +174,7 @@ def test_all_run_directories_are_told_and_one_that_is_odd_hides_no_other(far: Fa
     odd = far.laid("pass", "odd")
     (odd / "runner.py").write_text("this is no Python")
     far.home("empty").mkdir()
+    far.home(".begun").mkdir()
     far.start("living")
     far.start("over")
     far.until_ended("over")
@@ -205,8 +206,10 @@ def test_removed_it_is_gone_also_where_the_job_took_its_own_rights_away(far: Far
     far.start()
     far.until_ended()
     (home / "output/x").chmod(0)
-    assert far.ask("place", "remove") == {}
-    assert far.ask("place", "remove") == {}
+    begun = far.root / "runs" / ".begun"
+    begun.mkdir()
+    assert far.ask("place", "remove", begun=str(begun)) == {}
+    assert far.ask("place", "remove", begun=str(begun)) == {}
     assert list((far.root / "runs").iterdir()) == []
     assert list((far.root / "trash").iterdir()) == []
 

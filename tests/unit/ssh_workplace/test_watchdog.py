@@ -51,7 +51,7 @@ def test_it_does_not_while_a_job_runs_and_does_when_it_has_ended(watch: Watch, t
 
 
 def test_it_does_not_while_a_client_is_seen(watch: Watch, twin: Watch) -> None:
-    watch.install(idle_s=2)
+    watch.install(idle_s=1.5)
     over = threading.Event()
 
     def look_after_it() -> None:
@@ -61,7 +61,7 @@ def test_it_does_not_while_a_client_is_seen(watch: Watch, twin: Watch) -> None:
     client = threading.Thread(target=look_after_it)
     client.start()
     try:
-        twin.install(idle_s=4)
+        twin.install(idle_s=2)
         fires(twin)
         assert watch.provider.calls == []
     finally:
