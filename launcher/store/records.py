@@ -34,7 +34,12 @@ class JobRecord:
     """One job of a run: one lease from start to end.
 
     created → intent (the provider is about to be asked) → launched → ended (a verdict is known)
-    → pulled (its results are here, verified) → closed (let go of; nothing bills).
+    → pulled (its results are here, verified) → closed (let go of; nothing bills), or held (not let
+    go of, as the user wished: it bills until somebody stops it).
+
+    backend  where it runs, as the user types it; a run's jobs may be in several places
+    stop_at  when somebody asked for its end
+    files    its run directory at the backend, as long as that holds it
     """
 
     id: int
@@ -55,6 +60,27 @@ class JobRecord:
     lease: Lease | None
     files: Files | None
     cost: Money | None
+    backend: str
+    held_at: datetime | None
+    stop_at: datetime | None
+
+    @property
+    def open(self) -> bool:
+        """Whether something is still to be done for it."""
+        return self.closed_at is None and self.held_at is None
+
+    @property
+    def held(self) -> bool:
+        """Whether it has ended, and what it ran on is kept as it is."""
+        return self.closed_at is None and self.held_at is not None
+
+
+@dataclass(frozen=True)
+class Uplink:
+    """How fast files went to a backend, and when that was measured."""
+
+    bytes_per_second: float
+    measured_at: datetime
 
 
 @dataclass(frozen=True)

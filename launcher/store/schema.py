@@ -59,6 +59,18 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE INDEX events_of_run ON events (run_id, id);
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN backend TEXT NOT NULL DEFAULT 'local';
+    ALTER TABLE jobs ADD COLUMN held_at TEXT;
+    ALTER TABLE jobs ADD COLUMN stop_at TEXT;
+    UPDATE jobs SET backend = (SELECT backend FROM runs WHERE runs.id = jobs.run_id);
+    CREATE TABLE uplinks (
+        backend     TEXT PRIMARY KEY,
+        bytes       INTEGER NOT NULL,
+        seconds     REAL NOT NULL,
+        measured_at TEXT NOT NULL
+    ) STRICT;
+    """,
 )
 
 

@@ -83,6 +83,43 @@ def test_a_job_that_is_being_launched_cannot_be_ended_as_if_it_were_not(store: S
     assert not store.mark_intent(other.id)
 
 
+def test_a_job_is_on_the_runs_backend_unless_another_is_named(store: Store) -> None:
+    run_id = add(store)
+    job = store.add_job(run_id=run_id, kind="train", name="ftl-x", spec="{}", offer="{}")
+    other = store.add_job(
+        run_id=run_id, kind="merge", name="ftl-y", spec="{}", offer="{}", backend="jarvis:vm"
+    )
+    assert (job.backend, other.backend) == ("local", "jarvis:vm")
+    assert store.job_names() == {"ftl-x", "ftl-y"}
+
+
+def test_a_held_job_is_alive_and_no_longer_open_until_somebody_stops_it(store: Store) -> None:
+    run_id = add(store)
+    job = store.add_job(run_id=run_id, kind="train", name="ftl-x", spec="{}", offer="{}")
+    assert store.job(job.id).open
+    store.mark_held(job.id)
+    assert store.job(job.id).held
+    assert not store.job(job.id).open
+    assert [run.name for run in store.runs(alive=True)] == ["demo"]
+    store.ask_stop(job.id)
+    assert store.job(job.id).open
+    assert store.job(job.id).stop_at is not None
+    store.mark_held(job.id)
+    store.mark_closed(job.id, None)
+    assert not store.job(job.id).held
+    assert store.runs(alive=True) == []
+
+
+def test_the_last_measurement_of_an_uplink_counts(store: Store) -> None:
+    assert store.uplink("jarvis") is None
+    store.save_uplink("jarvis", sent_bytes=1000, seconds=10)
+    store.save_uplink("jarvis", sent_bytes=500, seconds=2)
+    seen = store.uplink("jarvis")
+    assert seen is not None
+    assert seen.bytes_per_second == 250
+    assert store.uplink("other") is None
+
+
 def test_what_is_written_together_is_written_whole_or_not_at_all(store: Store) -> None:
     def half() -> None:
         with store.together():
@@ -186,6 +223,26 @@ def test_a_store_of_any_older_format_is_brought_up_to_date(tmp_path: Path) -> No
         db.execute(f"PRAGMA user_version = {version}")
         db.close()
         add(open_store(folder))
+
+
+def test_jobs_of_an_older_format_are_on_the_backend_of_their_run(tmp_path: Path) -> None:
+    db = sqlite3.connect(tmp_path / "ftlaunch.db")
+    db.executescript(MIGRATIONS[0])
+    at = "2026-01-01T00:00:00+00:00"
+    db.execute(
+        "INSERT INTO runs VALUES ('r', 'n', 'x', 'stranger', '/o', ?, ?, 'lost', '')", (at, at)
+    )
+    db.execute(
+        "INSERT INTO jobs (run_id, kind, name, spec, offer, phase, created_at) "
+        "VALUES ('r', 'train', 'j', '', '', 'queued', ?)",
+        (at,),
+    )
+    db.execute("PRAGMA user_version = 1")
+    db.commit()
+    db.close()
+    (job,) = open_store(tmp_path).jobs("r")
+    assert job.backend == "stranger"
+    assert job.open
 
 
 def test_a_store_that_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
