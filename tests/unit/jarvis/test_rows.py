@@ -3,9 +3,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from backends.ssh.host import Target
 
 from backends.jarvis.rows import parse, target
+from backends.ssh.host import Target
 
 RUNNING = {
     "machine_id": 7,
