@@ -22,9 +22,9 @@ from backends.lease import Lease, Phase
 from backends.protocol import Backend
 from launcher import answers, launch, places
 from launcher.commands import TOKEN_VARIABLE, Decoding
-from launcher.run import build, conductor, further, pull
+from launcher.run import build, conductor, further, inventory, pull
 from launcher.run.follow import Follower, Said
-from launcher.run.logs import LogReader
+from launcher.run.logs import LogReader, lines_here
 from launcher.run.spec import JobSpec, RunSpec
 from launcher.run.staging import stage
 from launcher.run.stop import end_job
@@ -66,9 +66,10 @@ class Asker:
         rows = self._stage(PurePosixPath("prompts.jsonl"), content)
         spec = build.prompts(self._spec, self._trained.id, rows, base=self.base, decoding=decoding)
         job = self._finished(spec, say)
-        if job.files is None:
-            raise Lost("the answers are gone")
-        found = b"".join(self.backend.read(job.files, build.ANSWERS, offset=0, follow=False))
+        try:
+            found = (inventory.home(self.run, job) / build.ANSWERS).read_bytes()
+        except OSError as error:
+            raise Lost("the answers are gone") from error
         output.parent.mkdir(parents=True, exist_ok=True)
         partial = output.with_name(output.name + ".partial")
         partial.write_bytes(found)
@@ -100,9 +101,12 @@ class Asker:
     def log(self, job: JobRecord) -> Iterator[str]:
         """The job's log lines."""
         if job.files is not None:
-            state = pull.state(self.backend, job.files)
+            state = inventory.state(self.backend, job.files)
             for line in LogReader(self.backend, job.files).lines(state):
                 yield line.text
+            return
+        for line in lines_here(inventory.home(self.run, job), job.id):
+            yield line.text
 
     def alive(self, lease: Lease) -> bool:
         """Whether the served program still runs."""

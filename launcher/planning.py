@@ -22,6 +22,7 @@ from launcher import environment, places, preflight, recipe
 from launcher.changes import Change
 from launcher.commands import CONFIG, Target
 from launcher.derive import derive
+from launcher.on_finish import OnFinish
 from launcher.recipe.model import holds_a_secret
 from launcher.run import pull, spec
 from launcher.store import Store
@@ -58,6 +59,7 @@ class Request:
     max_duration: timedelta | None = None
     max_cost: Decimal | None = None
     max_price: Decimal | None = None
+    on_finish: OnFinish | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
 
@@ -131,6 +133,9 @@ def prepare(request: Request, store: Store) -> Prepared:
         artifacts=tuple(found.launch.artifacts),
         max_duration=_duration(found, request, offer),
         max_cost=request.max_cost or found.launch.budget.max_cost,
+        on_finish=request.on_finish or found.launch.on_finish,
+        need=_need(request, found),
+        max_price=request.max_price or found.launch.budget.max_price,
     )
     name = _name(store, request, found)
     output = (request.output or Path("runs") / name).absolute()
@@ -152,12 +157,13 @@ def prepare(request: Request, store: Store) -> Prepared:
     )
 
 
-def _offer(backend: Backend, request: Request, found: Recipe) -> Offer:
+def _need(request: Request, found: Recipe) -> Need:
+    """The hardware that was asked for."""
     wanted = request.gpus or found.launch.hardware.gpus
-    wanted = tuple(gpu for gpu in wanted if gpu[0].lower() != "cpu")
     hardware = found.launch.hardware
-    need = Need(
-        gpus=wanted,
+    return Need(
+        gpus=tuple(gpu for gpu in wanted if gpu[0].lower() != "cpu"),
+        cpu_only=any(kind.lower() == "cpu" for kind, _ in wanted),
         cpus=hardware.cpu,
         memory_gib=hardware.memory,
         disk_gib=hardware.disk,
@@ -165,6 +171,10 @@ def _offer(backend: Backend, request: Request, found: Recipe) -> Offer:
         regions=tuple(hardware.regions),
         nodes=hardware.nodes,
     )
+
+
+def _offer(backend: Backend, request: Request, found: Recipe) -> Offer:
+    need = _need(request, found)
     offers = backend.offers(need, live=False)
     cap = request.max_price or found.launch.budget.max_price
     affordable = [offer for offer in offers if cap is None or offer.price.amount <= cap]
@@ -175,7 +185,7 @@ def _offer(backend: Backend, request: Request, found: Recipe) -> Offer:
             f"the cheapest offer is {offers[0].price} an hour, above the limit of {cap}",
             hint="raise --max-price, or ask for other hardware with -g",
         )
-    kinds = ", ".join(f"{kind}:{count}" for kind, count in wanted) or "this job"
+    kinds = ", ".join(f"{kind}:{count}" for kind, count in need.gpus) or "this job"
     raise NoCapacity(
         f"{backend.name} has nothing for {kinds}",
         hint="see what there is with: ftlaunch check",

@@ -70,7 +70,7 @@ def follow(
         click.echo(f"\n{run.name} goes on without you.", err=True)
         ways_back(run)
         return 130
-    if detach and any(j.launched_at and j.closed_at is None for j in store.jobs(run.id)):
+    if detach and any(j.launched_at and j.open for j in store.jobs(run.id)):
         if as_json:
             click.echo(json.dumps({"run": run.name, "id": run.id, "phase": "running"}))
         else:

@@ -83,8 +83,8 @@ def age(when: datetime) -> str:
 @options.as_json
 def logs(run: str | None, follow_: bool, lines: int | None, step: str | None, as_json: bool) -> int:
     """Show RUN's log (default: the last run's), from wherever it is."""
-    from launcher.run import pull
-    from launcher.run.logs import LogReader
+    from launcher.run import inventory
+    from launcher.run.logs import LogReader, lines_here
 
     store = open_store(places.state_dir())
     found = find(store, run)
@@ -93,9 +93,11 @@ def logs(run: str | None, follow_: bool, lines: int | None, step: str | None, as
     seen = 0
     for job in store.jobs(found.id):
         if job.files is None:
-            continue
-        reader = LogReader(backend, job.files, step=step)
-        for line in reader.lines(pull.state(backend, job.files)):
+            found_lines = iter(lines_here(inventory.home(found, job), job.id, step=step))
+        else:
+            reader = LogReader(backend, job.files, step=step)
+            found_lines = reader.lines(inventory.state(backend, job.files))
+        for line in found_lines:
             seen += 1
             if lines is None:
                 _print_line(line.step, line.time, line.text, as_json=as_json)
@@ -175,7 +177,7 @@ def wait(run: str | None, timeout: timedelta | None, as_json: bool) -> int:
     found = find(store, run)
     end = None if timeout is None else time.monotonic() + timeout.total_seconds()
     after = further.last_event(store, found)
-    if any(job.closed_at is None for job in store.jobs(found.id)):
+    if any(job.open for job in store.jobs(found.id)):
         conductor.start(found.id)
     follower = Follower(store, found, backend_of(found), after=after, logs=False)
     for _ in follower.rounds():

@@ -45,6 +45,11 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--max-duration", type=options.Duration(), help="End it after this long."),
             click.option("--max-cost", type=options.Dollars(), help="End it at this many dollars."),
             click.option("--max-price", type=options.Dollars(), help="Dollars an hour, at most."),
+            click.option(
+                "--on-finish",
+                type=click.Choice(["destroy", "pause", "keep"]),
+                help="What becomes of the machine once the results are here.",
+            ),
             click.option("--spot", is_flag=True, help="Use spot capacity."),
             click.option(
                 "-e",
@@ -123,6 +128,7 @@ def _go(
     max_duration: timedelta | None,
     max_cost: Decimal | None,
     max_price: Decimal | None,
+    on_finish: str | None,
     spot: bool,
     variables: tuple[tuple[str, str], ...],
     env_file: Path | None,
@@ -132,6 +138,7 @@ def _go(
 ) -> int:
     from launcher import launch, places, planning
     from launcher.cli import following, plan_view
+    from launcher.on_finish import OnFinish
     from launcher.store import open_store
 
     request = planning.Request(
@@ -149,6 +156,7 @@ def _go(
         max_duration=max_duration,
         max_cost=max_cost,
         max_price=max_price,
+        on_finish=None if on_finish is None else OnFinish(on_finish),
         env={**(read_env_file(env_file) if env_file else {}), **dict(variables)},
         secrets=secrets,
     )

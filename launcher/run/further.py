@@ -8,7 +8,7 @@ from backends.errors import BadInput, Lost, Refused
 from backends.lease import Phase
 from backends.offer import Offer
 from backends.protocol import Backend
-from launcher.run import pull, spec
+from launcher.run import inventory, spec
 from launcher.run.spec import RunSpec
 from launcher.store import JobRecord, RunRecord, Store
 
@@ -32,7 +32,7 @@ def last_event(store: Store, run: RunRecord) -> int:
 def require_idle(store: Store, run: RunRecord) -> None:
     """Raises BadInput while a job of the run is open."""
     for job in store.jobs(run.id):
-        if job.closed_at is None:
+        if job.open:
             raise BadInput(
                 f"{run.name} is still busy with {job.kind}",
                 hint=f"wait for it with: ftlaunch wait {run.name}",
@@ -48,7 +48,9 @@ def trained(store: Store, run: RunRecord, backend: Backend) -> JobRecord:
     if not jobs:
         raise BadInput(f"{run.name} has not trained anything")
     for job in reversed(jobs):
-        if job.files is not None and (job.phase is Phase.SUCCEEDED or _has_model(backend, job)):
+        if _is_anywhere(run, job) and (
+            job.phase is Phase.SUCCEEDED or _has_model(run, backend, job)
+        ):
             return job
     raise Lost(
         f"no training of {run.name} left a model",
@@ -60,13 +62,19 @@ def _trainings(store: Store, run: RunRecord) -> list[JobRecord]:
     return [job for job in store.jobs(run.id) if job.kind == "train" and job.launched_at]
 
 
-def _has_model(backend: Backend, job: JobRecord) -> bool:
+def _is_anywhere(run: RunRecord, job: JobRecord) -> bool:
+    """Whether its files are at the provider, or its results here."""
+    return job.files is not None or inventory.inventory_here(run, job) is not None
+
+
+def _has_model(run: RunRecord, backend: Backend, job: JobRecord) -> bool:
     if job.files is None:
-        return False
-    try:
-        entries, _ = pull.inventory(backend, job.files)
-    except Lost:
-        return False
+        entries = inventory.inventory_here(run, job) or []
+    else:
+        try:
+            entries, _ = inventory.inventory(backend, job.files)
+        except Lost:
+            return False
     return any(
         entry.path.parent == PurePosixPath("output")
         and entry.path.suffix in {".safetensors", ".bin"}
@@ -85,9 +93,7 @@ def resume(store: Store, run: RunRecord, backend: Backend, settled: RunSpec) -> 
     from launcher import launch
 
     for before in reversed(_trainings(store, run)):
-        if before.files is None:
-            continue
-        newest = pull.newest_checkpoint(pull.state(backend, before.files))
+        newest = _checkpoint(run, backend, before)
         if newest is not None:
             _require_same(settled)
             offer = offer_of(before)
@@ -96,6 +102,20 @@ def resume(store: Store, run: RunRecord, backend: Backend, settled: RunSpec) -> 
         f"{run.name} has no complete checkpoint to go on from",
         hint=f"train it again with: ftlaunch train {run.recipe}",
     )
+
+
+def _checkpoint(run: RunRecord, backend: Backend, job: JobRecord) -> str | None:
+    """A job's newest complete checkpoint; of what was pulled, only a complete one ever was."""
+    if job.files is not None:
+        return inventory.newest_checkpoint(inventory.state(backend, job.files))
+    entries = inventory.inventory_here(run, job) or []
+    here = inventory.home(run, job)
+    rows = [
+        {"path": str(path), "complete": (here / path).is_dir()}
+        for path in {PurePosixPath(*entry.path.parts[:2]) for entry in entries}
+        if path.name.startswith("checkpoint-")
+    ]
+    return inventory.newest_checkpoint({"checkpoints": rows})
 
 
 def _require_same(settled: RunSpec) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from backends.errors import Lost
@@ -80,6 +80,16 @@ class LogReader:
                 return
             place.segment += 1
             place.offset = 0
+
+
+def lines_here(home: Path, job_id: int, *, step: str | None = None) -> list[Line]:
+    """A job's log as it was pulled to `home`, in order; empty when it was not."""
+    found = []
+    for path in (home / "logs").glob(f"*-{job_id}.log"):
+        name = path.stem.rpartition("-")[0]
+        if step is None or name == step:
+            found += [parse(name, raw) for raw in path.read_bytes().splitlines()]
+    return sorted(found, key=lambda line: line.seq)
 
 
 def parse(step: str, raw: bytes) -> Line:

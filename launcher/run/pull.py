@@ -7,29 +7,27 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from backends.errors import Lost, Refused
 from backends.job import Files
 from backends.lease import Phase
 from backends.protocol import Backend
+from launcher.run.inventory import (
+    MANIFEST,
+    Entry,
+    inventory,
+    manifest_in,
+    newest_checkpoint,
+    require_inside,
+    selected,
+    state,
+)
 from launcher.store import JobRecord
 
-MANIFEST = PurePosixPath("manifest.json")
-
 _STEP_NAME = re.compile(r"[A-Za-z0-9_-]+")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file of the run directory, as the manifest has it; no hash when there was no manifest."""
-
-    path: PurePosixPath
-    size_bytes: int
-    sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -62,17 +60,16 @@ def pull(backend: Backend, job: JobRecord, into: Path, *, patterns: Sequence[str
         raise Lost(f"the files of {job.name} are gone")
     entries, verified = inventory(backend, job.files)
     for entry in entries:
-        _require_inside(entry.path)
+        require_inside(entry.path)
     wanted = [entry for entry in entries if selected(entry.path, patterns)]
     if job.phase is not Phase.SUCCEEDED:
         wanted = _with_checkpoint(backend, job.files, entries, wanted)
     try:
-        missing = [entry for entry in wanted if not _same(into / entry.path, entry)]
+        missing = [entry for entry in wanted if not is_same(into / entry.path, entry)]
         _room(into, sum(entry.size_bytes for entry in missing))
         _fetch_checked(backend, job.files, missing, into)
         _logs(backend, job, into)
-        if verified:
-            _keep_manifest(backend, job, into)
+        _keep_manifest(backend, job, into, wanted, verified=verified)
     except OSError as error:
         raise Refused(
             f"the results cannot be written to {into}: {error.strerror}",
@@ -81,47 +78,30 @@ def pull(backend: Backend, job: JobRecord, into: Path, *, patterns: Sequence[str
     return Pulled(into=into, files=tuple(wanted), verified=verified)
 
 
-def _keep_manifest(backend: Backend, job: JobRecord, into: Path) -> None:
-    if job.files is not None:
-        folder = into / "manifests"
-        folder.mkdir(exist_ok=True)
+def _keep_manifest(
+    backend: Backend, job: JobRecord, into: Path, pulled: Sequence[Entry], *, verified: bool
+) -> None:
+    """The job's own manifest; of a job that left none, one of what arrived.
+
+    A later job may have to start from what was pulled, and must be able to tell whether that is
+    still what it was.
+    """
+    if job.files is None:
+        return
+    if verified:
         text = b"".join(backend.read(job.files, MANIFEST, offset=0, follow=False))
-        (folder / f"{job.kind}-{job.id}.json").write_bytes(text)
-
-
-def inventory(backend: Backend, files: Files) -> tuple[list[Entry], bool]:
-    """What there is, and whether it comes from the manifest (True) or from a look round."""
-    try:
-        raw = b"".join(backend.read(files, MANIFEST, offset=0, follow=False))
-        rows = json.loads(raw)["files"]
-    except (Lost, ValueError, KeyError, TypeError):
-        listing = backend.listing(files)
-        return [Entry(path, size, None) for path, size in sorted(listing.items())], False
-    return [Entry(PurePosixPath(row["path"]), row["size"], row["sha256"]) for row in rows], True
-
-
-def _require_inside(path: PurePosixPath) -> None:
-    """The other side may be anybody's machine: a path it names must not lead out of the folder."""
-    if not path.parts or path.is_absolute() or ".." in path.parts:
-        raise Lost(
-            f"the job's manifest names a place outside its run directory: {str(path)!r}",
-            hint="nothing was pulled; do not trust what this job made",
-        )
-
-
-def selected(path: PurePosixPath, patterns: Iterable[str]) -> bool:
-    """Whether the globs take this path: `**` crosses folders, and the last that matches decides."""
-    taken = False
-    for pattern in patterns:
-        leaves_out = pattern.startswith("!")
-        if _matches(str(path), pattern.removeprefix("!")):
-            taken = not leaves_out
-    return taken
-
-
-def _matches(path: str, pattern: str) -> bool:
-    # fnmatch's `*` crosses folders already, so `**` is only another way to write it here.
-    return fnmatchcase(path, pattern.replace("**/", "*").replace("**", "*"))
+    else:
+        rows = [
+            {"path": str(e.path), "size": e.size_bytes, "sha256": _sha256(into / e.path)}
+            for e in pulled
+        ]
+        made = {"schema": 1, "job": job.name, "verdict": str(job.phase), "made_here": True}
+        text = json.dumps({**made, "files": rows}, indent=1).encode()
+    path = manifest_in(into, job)
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(text)
+    partial.replace(path)
 
 
 def _with_checkpoint(
@@ -134,30 +114,6 @@ def _with_checkpoint(
     return wanted + [
         entry for entry in entries if entry.path.is_relative_to(newest) and entry.path not in have
     ]
-
-
-def state(backend: Backend, files: Files) -> dict[str, object]:
-    """The runner's state as last written; empty when there is none."""
-    try:
-        raw = b"".join(backend.read(files, PurePosixPath("state.json"), offset=0, follow=False))
-        found = json.loads(raw)
-    except (Lost, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def newest_checkpoint(state: dict[str, object]) -> str | None:
-    """The complete checkpoint with the highest number, relative to the run directory."""
-    rows = state.get("checkpoints")
-    if not isinstance(rows, list):
-        return None
-    complete = [str(row["path"]) for row in rows if row.get("complete")]
-    return max(complete, key=_number, default=None)
-
-
-def _number(path: str) -> int:
-    digits = path.rsplit("-", 1)[-1]
-    return int(digits) if digits.isdigit() else -1
 
 
 def _fetch_checked(backend: Backend, files: Files, wanted: Sequence[Entry], into: Path) -> None:
@@ -180,22 +136,26 @@ def _fetch_checked(backend: Backend, files: Files, wanted: Sequence[Entry], into
 def _arrived(path: Path, entry: Entry) -> bool:
     """Whether what was fetched is what was meant; without a hash only its size can tell."""
     if entry.sha256 is not None:
-        return _same(path, entry)
+        return is_same(path, entry)
     try:
         return path.stat().st_size == entry.size_bytes
     except OSError:
         return False
 
 
-def _same(path: Path, entry: Entry) -> bool:
+def is_same(path: Path, entry: Entry) -> bool:
     """Whether the very content is here already; what has no hash is fetched anew to be sure."""
     try:
         if entry.sha256 is None or path.stat().st_size != entry.size_bytes:
             return False
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
+        return _sha256(path) == entry.sha256
     except OSError:
         return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _logs(backend: Backend, job: JobRecord, into: Path) -> None:

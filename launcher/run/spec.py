@@ -16,17 +16,23 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from backends.job import Cache, Environment, LocalFile
-from backends.offer import Offer
+from backends.offer import Need, Offer
 from backends.plan import Plan
 from launcher.commands import Target
+from launcher.on_finish import OnFinish
 
 
 @dataclass(frozen=True)
 class AttachJob:
-    """The run directory of an earlier job of the run, seen at `at`."""
+    """The run directory of an earlier job of the run, seen at `at`.
+
+    needs  the one folder of it that is needed, relative to that run directory; None: its results.
+           Where the provider no longer holds the run directory, only that much is sent again.
+    """
 
     job_id: int
     at: PurePosixPath
+    needs: PurePosixPath | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class JobSpec:
     """A job that can be launched by any process that has the secrets.
 
     pull           globs of what comes home; `!` in front leaves out
-    keep           the run directory is kept after the release, for later jobs
+    on_finish      what becomes of the machine at the end; None: what its price makes sensible
     after_success  left out unless the jobs it is attached to have succeeded
     """
 
@@ -50,7 +56,7 @@ class JobSpec:
     outputs: tuple[str, ...] = ("output/**",)
     pull: tuple[str, ...] = ("output/**",)
     deadline: timedelta | None = None
-    keep: bool = True
+    on_finish: OnFinish | None = None
     after_success: bool = False
 
 
@@ -72,6 +78,8 @@ class RunSpec:
     small     files every job of the run needs (templates, modules, JSON): copies of ours
     data      data sets, which only training and evaluation need
     extra     launcher arguments after `--`
+    need      the hardware that was asked for; None in runs of an older ftlaunch
+    max_price dollars an hour, at most
     """
 
     recipe: str
@@ -89,6 +97,9 @@ class RunSpec:
     artifacts: tuple[str, ...] = ()
     max_duration: timedelta | None = None
     max_cost: Decimal | None = None
+    on_finish: OnFinish | None = None
+    need: Need | None = None
+    max_price: Decimal | None = None
 
     @property
     def full(self) -> bool:

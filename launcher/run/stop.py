@@ -27,6 +27,7 @@ def stop(store: Store, run: RunRecord, backend: Backend, *, grace: timedelta) ->
         return f"{run.name} has ended already: {run.phase}"
     after = further.last_event(store, run)
     for job in reversed(open_jobs):
+        store.ask_stop(job.id)
         end_job(store, job, backend, grace)
     conductor.start(run.id)
     deadline = time.monotonic() + (grace + MARGIN).total_seconds()

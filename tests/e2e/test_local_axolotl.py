@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from launcher import environment
-from launcher.run.pull import newest_checkpoint
+from launcher.run.inventory import newest_checkpoint
 
 pytestmark = [pytest.mark.axolotl, pytest.mark.timeout(900)]
 

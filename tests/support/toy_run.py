@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from backends.offer import FREE
 from backends.plan import CheckpointRule
 from launcher.commands import Target
 from launcher.launch import add_job
+from launcher.on_finish import OnFinish
 from launcher.run import spec
 from launcher.run.spec import AttachJob, JobSpec, RunSpec, Steps
 from launcher.store import RunRecord, Store, open_store
@@ -90,7 +92,13 @@ def run_spec() -> RunSpec:
 
 
 @contextmanager
-def toy(folder: Path, *, seconds: float = 1.0, secrets: tuple[str, ...] = ()) -> Iterator[Toy]:
+def toy(
+    folder: Path,
+    *,
+    seconds: float = 1.0,
+    secrets: tuple[str, ...] = (),
+    on_finish: OnFinish | None = None,
+) -> Iterator[Toy]:
     """A run of a training and a merge, recorded and not yet begun."""
     state = folder / "state"
     store = open_store(state)
@@ -104,8 +112,10 @@ def toy(folder: Path, *, seconds: float = 1.0, secrets: tuple[str, ...] = ()) ->
         spec=spec.run_to_json(run_spec()),
     )
     offer = Offer(backend="local", gpu=None, count=0, price=FREE)
-    first = add_job(store, run, job("train", seconds=seconds, secrets=secrets), offer)
+    train = job("train", seconds=seconds, secrets=secrets)
+    first = add_job(store, run, dataclasses.replace(train, on_finish=on_finish), offer)
     attach = (AttachJob(first, PurePosixPath("inputs/train")),)
-    add_job(store, run, job("merge", seconds=seconds, attach=attach), offer)
+    merge = job("merge", seconds=seconds, attach=attach)
+    add_job(store, run, dataclasses.replace(merge, on_finish=on_finish), offer)
     yield Toy(state, out, store, run)
     store.close()

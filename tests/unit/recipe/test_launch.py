@@ -13,6 +13,7 @@ import pytest
 
 from backends.errors import Refused
 from launcher import recipe
+from launcher.on_finish import OnFinish
 from launcher.recipe import Recipe, reading, units
 from launcher.recipe.model import KEYS, LaunchRecipe
 
@@ -35,6 +36,7 @@ hardware:
   regions: eu-west
   nodes: 2
 backend: modal
+on_finish: pause
 budget: {max_cost: 20 USD, max_price: $2.50, max_duration: 2h30m}
 steps: {merge: false, evaluate: true}
 env: {A: "1", PORT: 8080}
@@ -51,6 +53,7 @@ models: {m: "pypi:pkg==1.0#model.gguf"}
         ("eu-west",),
         2,
     )
+    assert said.on_finish is OnFinish.PAUSE
     assert said.budget.max_cost == Decimal(20)
     assert said.budget.max_price == Decimal("2.50")
     assert said.budget.max_duration == timedelta(hours=2, minutes=30)
@@ -96,6 +99,7 @@ def test_a_file_with_neither_is_a_plain_config(load: Load) -> None:
         ("budget: {max_cost: 20 EUR}\n", 2, "prices are in USD", ""),
         ("budget: {max_cost: -1}\n", 2, "more than nothing", ""),
         ("budget: {max_cost: .nan}\n", 2, "more than nothing", ""),
+        ("on_finish: stay\n", 2, "'stay' is none of destroy, pause, keep", ""),
         ("env: {A: yes}\n", 2, "the value of A is not text", "quotes"),
         ("env: {A: 010}\n", 2, "the value of A is not text", "quotes"),
         ("env: {a b: x}\n", 2, "'a b' cannot be the name", ""),

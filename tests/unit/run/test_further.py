@@ -10,7 +10,7 @@ from toy_run import job, toy
 
 from backends import Files, Lost, Phase
 from backends.registry import load
-from launcher.run import further, pull, spec
+from launcher.run import further, inventory, spec
 from launcher.store import Store
 
 
@@ -48,4 +48,4 @@ def test_the_newest_complete_checkpoint_is_the_highest_number() -> None:
         {"path": "output/checkpoint-16", "complete": False},
     ]
     state = json.loads(json.dumps({"checkpoints": rows}))
-    assert pull.newest_checkpoint(state) == "output/checkpoint-12"
+    assert inventory.newest_checkpoint(state) == "output/checkpoint-12"

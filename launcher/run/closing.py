@@ -1,0 +1,71 @@
+"""After a job's end: its results come home, and what it ran on is let go of, as was wished."""
+
+from __future__ import annotations
+
+from backends.errors import Lost
+from backends.job import Files
+from backends.lease import Keep
+from launcher.on_finish import bills, ending
+from launcher.run import pull
+from launcher.run.desk import Desk, counts
+from launcher.run.inventory import home
+from launcher.run.spec import offer_from_json
+from launcher.store import JobRecord
+
+
+def bring_home(desk: Desk, job: JobRecord) -> None:
+    """Pull and verify the job's results; what is lost is said, and ends nothing else."""
+    if job.files is None:
+        return
+    wanted = desk.wanted(job)
+    try:
+        pulled = pull.pull(desk.backend(job), job, home(desk.run, job), patterns=wanted.pull)
+    except Lost as error:
+        desk.say("error", error.message, job, hint=error.hint, exit_code=error.exit_code)
+        return
+    desk.store.mark_pulled(job.id)
+    if counts(job):
+        sizes = {"files": len(pulled.files), "bytes": pulled.size_bytes}
+        desk.say("pulled", pulled.sentence(), job, **sizes)
+
+
+def let_go(desk: Desk, job: JobRecord) -> None:
+    """Release what the job ran on, or hold it where that was wished. Raises MayStillBill."""
+    if job.lease is None:
+        _close(desk, job, job.files)
+        return
+    keep = _keep(desk, job)
+    if keep is None:
+        _settle(desk, job)
+        desk.store.mark_held(job.id)
+        billing = " and goes on billing" if bills(offer_from_json(job.offer)) else ""
+        hint = f"let go of it with: {desk.stop_command()}"
+        desk.say("held", f"what {job.kind} ran on is kept{billing}", job, hint=hint)
+        return
+    _close(desk, job, desk.backend(job).release(job.lease, keep=keep))
+    desk.say("released", f"{job.kind} is let go of", job)
+
+
+def _keep(desk: Desk, job: JobRecord) -> Keep | None:
+    """What stays at the provider; None: the lease itself, until somebody asks for its end.
+
+    Results that are not here are never thrown away: they stay where they are.
+    """
+    offer = offer_from_json(job.offer)
+    asked = ending(desk.wanted(job).on_finish, offer).keep
+    if asked is None and job.stop_at is not None:
+        asked = ending(None, offer).keep
+    if asked is Keep.NOTHING and job.files is not None and job.pulled_at is None:
+        return Keep.FILES
+    return asked
+
+
+def _close(desk: Desk, job: JobRecord, files: Files | None) -> None:
+    _settle(desk, job)
+    desk.store.mark_closed(job.id, files)
+
+
+def _settle(desk: Desk, job: JobRecord) -> None:
+    # The run's phase first: a crash between the two is then mended by closing again.
+    if counts(job):
+        desk.store.set_run(desk.run.id, desk.store.job(job.id).phase)

@@ -1,0 +1,128 @@
+"""A job's launch: found again after a crash, or made now from what the store says."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+
+from backends.errors import Capped, CredentialsMissing
+from backends.job import Job, LocalTree, Secrets
+from backends.lease import Lease, Phase
+from launcher.on_finish import ending
+from launcher.run.desk import Desk, counts
+from launcher.run.given import given
+from launcher.run.spec import offer_from_json
+from launcher.run.uplink import Meter
+from launcher.store import JobRecord
+
+_OFTEN_S = 0.5
+"""How often progress is written down, at most."""
+
+
+def launched(desk: Desk, job: JobRecord) -> Lease | None:
+    """The job's lease, launched now if need be; None when it was stopped before that."""
+    if job.lease is not None and job.launched_at is not None:
+        return job.lease
+    backend = desk.backend(job)
+    if job.intent_at is not None:
+        # A crash came between the intent and the lease: what was started is found by its tag.
+        for lease in backend.leases():
+            if lease.job == job.name:
+                desk.store.save_lease(job.id, lease)
+                desk.store.mark_launched(job.id)
+                return lease
+    _require_secrets(desk, job)
+    prepared = _prepare(desk, job)
+    if not desk.store.mark_intent(job.id):
+        return None
+    desk.say("launching", f"{job.kind} goes to {backend.name}", job)
+    meter = Meter(_Told(desk, job))
+    lease = backend.launch(
+        prepared,
+        offer_from_json(job.offer),
+        on_lease=lambda found: desk.store.save_lease(job.id, found),
+        progress=meter,
+    )
+    desk.store.save_lease(job.id, lease)
+    desk.store.mark_launched(job.id)
+    if meter.told:
+        desk.store.save_uplink(job.backend, sent_bytes=meter.sent_bytes, seconds=meter.seconds)
+    desk.store.set_run(desk.run.id, Phase.RUNNING)
+    desk.say("launched", f"{job.kind} runs", job)
+    return lease
+
+
+def _require_secrets(desk: Desk, job: JobRecord) -> None:
+    """A conductor of another terminal may lack a secret; the job waits for one that has it."""
+    missing = [name for name in desk.wanted(job).secrets if name not in os.environ]
+    if missing:
+        text = f"{job.kind} needs the secret {missing[0]}, which is not set in this terminal"
+        hint = f"set it, then: ftlaunch wait {desk.run.name}"
+        code = CredentialsMissing.exit_code
+        desk.say("error", text, job, hint=hint, exit_code=code, fatal=True)
+        raise SystemExit(code)
+
+
+def _prepare(desk: Desk, job: JobRecord) -> Job:
+    wanted = desk.wanted(job)
+    return Job(
+        name=job.name,
+        plan=wanted.plan,
+        inputs=(LocalTree(wanted.files), *(given(desk, job, a) for a in wanted.attach)),
+        environment=wanted.environment,
+        caches=wanted.caches,
+        ports=wanted.ports,
+        env=wanted.env,
+        secrets=Secrets({name: os.environ[name] for name in wanted.secrets}),
+        outputs=wanted.outputs,
+        deadline=deadline(desk, job),
+        self_release=ending(wanted.on_finish, offer_from_json(job.offer)).linger,
+    )
+
+
+def deadline(desk: Desk, job: JobRecord) -> timedelta | None:
+    """What is left of the run's limit for this job.
+
+    A training and what was planned with it share the limit; what was asked for later, and every
+    new training, has the whole of it. A question to the model has none.
+    Raises Capped when nothing is left.
+    """
+    whole = desk.settled.max_duration
+    if whole is None or not counts(job):
+        return None
+    if not desk.wanted(job).after_success:
+        return whole
+    jobs = desk.store.jobs(desk.run.id)
+    began = max((j.id for j in jobs if j.kind == "train" and j.id < job.id), default=0)
+    spent = sum((_lasted(j) for j in jobs if began <= j.id < job.id), timedelta())
+    if spent >= whole:
+        raise Capped(
+            f"nothing is left of the limit of {whole} for {job.kind}",
+            hint=f"run it by itself with: ftlaunch {job.kind} {desk.run.name}",
+        )
+    return whole - spent
+
+
+def _lasted(job: JobRecord) -> timedelta:
+    if job.launched_at is None or not counts(job):
+        return timedelta()
+    return (job.ended_at or datetime.now(UTC)) - job.launched_at
+
+
+class _Told:
+    """Passes a backend's progress on, at most a few times a second."""
+
+    def __init__(self, desk: Desk, job: JobRecord) -> None:
+        self._desk = desk
+        self._job = job
+        self._said = 0.0
+        self._what = ""
+
+    def __call__(self, what: str, *, done: int | None = None, total: int | None = None) -> None:
+        """See `Progress`."""
+        now = time.monotonic()
+        if what == self._what and now - self._said < _OFTEN_S and done != total:
+            return
+        self._said, self._what = now, what
+        self._desk.say("progress", what, self._job, done=done, total=total)
