@@ -69,6 +69,8 @@ def stages() -> list[Stage]:
         Stage("imports", 5, (tool("lint-imports"),)),
         Stage("locks", 5, ((PYTHON, "scripts/lock_axolotl.py", "--check"),)),
         Stage("unit", unit_budget_s(), (pytest("tests/unit", "-n", "2"),), "tests/unit"),
+        # A real sshd and a machine's own programs: too slow for the quick checks.
+        Stage("machines", 150, (pytest("tests/machines", "-n", "2"),), "tests/machines"),
         Stage("environment", 120, (tool("ftlaunch", "env", "make", "--cpu"),)),
         Stage("conformance", 300, (pytest("tests/conformance", "-n", "2"),), "tests/conformance"),
         Stage("stranger", 120, (pytest("tests/stranger"),), "tests/stranger"),
