@@ -8,7 +8,8 @@ it cannot read hides all others: lists are read row by row (`rows.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,14 +62,25 @@ class Gpu:
     ram_gib: int | None
 
 
+@dataclass
+class _Asking:
+    """What the transport tells its account, without holding it."""
+
+    asked: bool = False
+
+
 class Account:
     """One account. Every method may raise the errors of `translated`, and no other."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._made: Transport | None = None
-        self.asked = False
+        self._asking = _Asking()
+
+    @property
+    def asked(self) -> bool:
         """Whether the last create or resume got as far as asking the provider."""
+        return self._asking.asked
 
     @property
     def key(self) -> str:
@@ -84,11 +96,9 @@ class Account:
     @property
     def _transport(self) -> Transport:
         if self._made is None:
-            self._made = _transport(self.key, self._note_asked)
+            self._made = _transport(self.key, self._asking)
+            weakref.finalize(self, self._made.close)
         return self._made
-
-    def _note_asked(self) -> None:
-        self.asked = True
 
     def _instances(self) -> Instances:
         from jarvislabs.instances import Instances
@@ -143,7 +153,7 @@ class Account:
 
         Whatever is raised, it may have been made: look for its name.
         """
-        self.asked = False
+        self._asking.asked = False
         instances = self._instances()
         with translated():
             try:
@@ -174,7 +184,7 @@ class Account:
 
     def resume(self, row: Row, *, name: str, gpu: str | None = None, spot: bool = False) -> int:
         """Wake a paused machine, under another name; its new id. gpu: another kind of GPU."""
-        self.asked = False
+        self._asking.asked = False
         instances = self._instances()
         with translated():
             try:
@@ -290,7 +300,7 @@ class Account:
         return {one.fs_id: (one.fs_name or "", one.region or "") for one in found}
 
 
-def _transport(key: str, asking: Callable[[], None]) -> Transport:
+def _transport(key: str, asking: _Asking) -> Transport:
     from jarvislabs.transport import Transport
 
     class Hasty(Transport):
@@ -299,7 +309,7 @@ def _transport(key: str, asking: Callable[[], None]) -> Transport:
         def request(self, method: str, path: str, **rest: Any) -> Any:
             makes = path.startswith("templates/") and path.endswith(("/create", "/resume"))
             if makes:
-                asking()
+                asking.asked = True
             answer = super().request(method, path, **rest)
             machine = answer.get("machine_id") if makes and isinstance(answer, dict) else None
             if machine:

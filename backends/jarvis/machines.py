@@ -69,6 +69,18 @@ class Machines:
         mine += [row for row in rows if row.name == box.name and row.id != box.machine]
         return next((row for row in mine if not row.ending), None)
 
+    def young(self, box: Box) -> bool:
+        """Made or woken so short a time ago that the list may not have it yet."""
+        began = datetime.fromisoformat(box.since or box.created_at)
+        return self._clock() - began < self.pace.lag * 2
+
+    def look_well(self, box: Box) -> Row | None:
+        """The same; None once it is sure: one that was just woken may be missing for a while."""
+        for _ in self.pace.ticks(self.pace.lag):
+            if (row := self.look(box)) is not None:
+                return row
+        return None
+
     # ── making ────────────────────────────────────────────────────────────────────────────────
 
     def create(self, box: Box, ask: Ask) -> Box:
@@ -158,10 +170,9 @@ class Machines:
     def destroy(self, box: Box) -> Box:
         """Until the list no longer has it. Raises MayStillBill when that cannot be had."""
         spent = str(box.cost(self._clock()))
+        young = self.young(box)
         box = self._records.save(replace(box, held=Held.ENDING, spent=spent, since=None))
         last = "it still runs"
-        sure_after = self._clock() - self.pace.lag * 2
-        young = datetime.fromisoformat(box.created_at) > sure_after
         for _ in self.pace.ticks(self.pace.end):
             try:
                 row = self.search(box.name) if young or box.machine is None else self.look(box)
@@ -184,7 +195,7 @@ class Machines:
         last = "it still runs"
         for _ in self.pace.ticks(self.pace.end):
             try:
-                row = self.look(box)
+                row = self.look_well(box)
                 if row is None:
                     return self._records.save(replace(box, held=Held.GONE, machine=None))
                 if row.paused:

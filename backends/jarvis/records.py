@@ -1,7 +1,7 @@
 """What is known of machines and the jobs on them: on disk before the provider is asked.
 
 One file for each machine, written by rename. The machine's id changes whenever it is woken; its
-record does not. `Stage` and `Phase` of a record say what was begun, so that whoever comes after a
+record does not. `Held` and `Stage` of a record say what was begun, so that whoever comes after a
 crash knows what to look for.
 """
 
@@ -11,13 +11,15 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+from backends.lease import Phase
 
 
 class Held(StrEnum):
@@ -52,6 +54,7 @@ class JobNote:
     kept     its files are wanted after the release
     verdict  the last observation, once it was one that does not change
     linger   seconds after the end when the machine may let go of itself; None: never
+    links    where files of earlier jobs and caches are seen, which no listing names; None: unknown
     """
 
     lease: str
@@ -61,6 +64,18 @@ class JobNote:
     kept: bool = False
     verdict: Mapping[str, Any] | None = None
     linger: float | None = None
+    links: Sequence[str] | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Nobody works on it any more, and it left no verdict."""
+        return self.verdict is not None and self.verdict.get("phase") == Phase.LOST
+
+    def may_link(self, path: PurePosixPath) -> bool:
+        """Whether a file of that name may be there although it is not listed."""
+        if self.links is None:
+            return True
+        return any(path.is_relative_to(link) for link in self.links)
 
 
 @dataclass(frozen=True)
@@ -106,6 +121,10 @@ class Box:
     def open_jobs(self) -> list[str]:
         """The jobs that nobody has released."""
         return [name for name, note in self.jobs.items() if note.stage is not Stage.RELEASED]
+
+    def awaited_jobs(self) -> list[str]:
+        """The open jobs for which the machine must be up, if it is: those not known to be lost."""
+        return [name for name in self.open_jobs() if not self.jobs[name].lost]
 
     def kept_jobs(self) -> list[str]:
         """The released jobs whose files are wanted."""
@@ -154,7 +173,29 @@ class Records:
         return next((box for box in reversed(self.all()) if job in box.jobs), None)
 
     def save(self, box: Box) -> Box:
-        """Write a record, so that it is there after a power cut as well."""
+        """Write a record, so that it is there after a power cut as well.
+
+        A verdict that somebody noted meanwhile stays: who looks does not wait for who works.
+        """
+        with self._writing(box.key):
+            now = self.box(box.key)
+            for job, note in ({} if now is None else now.jobs).items():
+                if note.verdict is not None and job in box.jobs:
+                    box = box.noted(job, verdict=note.verdict)
+            return self._write(box)
+
+    def note_verdict(self, key: str, job: str, verdict: Mapping[str, Any]) -> None:
+        """Remember a job's verdict, and change nothing else of the record."""
+        with self._writing(key):
+            now = self.box(key)
+            if now is not None and job in now.jobs and now.jobs[job].verdict is None:
+                self._write(now.noted(job, verdict=verdict))
+
+    def _writing(self, key: str) -> contextlib.AbstractContextManager[None]:
+        """Held for the moment of writing; a claim is held for as long as the work takes."""
+        return self.claim(f"{key}.write")
+
+    def _write(self, box: Box) -> Box:
         self._boxes.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._boxes / f"{box.key}.json"
         partial = path.with_name(f".{box.key}.{os.urandom(4).hex()}")

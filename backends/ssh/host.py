@@ -23,6 +23,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -39,6 +40,8 @@ CONNECT_S = 60.0
 not count what a busy machine takes to start a shell."""
 DENIED_PATIENCE = timedelta(seconds=60)
 """Keys land a while after the machine answers."""
+_MASTER_GONE = ("mux_client", "Control master terminated")
+"""What a channel's ssh says when its connection is gone, before or after it had opened."""
 _LONGEST_SOCKET = 104 - 1 - 17
 """macOS: 104 bytes with the closing zero; ssh binds a name that is 17 longer, then renames."""
 _PYTHONS = (
@@ -102,16 +105,23 @@ class _Master:
     process: subprocess.Popen[bytes]
     socket: Path
     python: str | None
+    ending: weakref.finalize[..., Host] | None = None
 
     @property
     def alive(self) -> bool:
         return self.process.poll() is None and self.socket.exists()
 
     def end(self) -> None:
+        if self.ending is not None:
+            self.ending.detach()
         self.process.terminate()
         with contextlib.suppress(BrokenPipeError):
             self.process.communicate()
         self.socket.unlink(missing_ok=True)
+
+    def end_with(self, owner: Host) -> None:
+        """End when nobody holds its owner any more: not every caller knows when it is done."""
+        self.ending = weakref.finalize(owner, self.end)
 
 
 class Host:
@@ -253,7 +263,7 @@ class Host:
     def failure(self, said: bytes) -> SshError:
         """What it means that a command did not start, given what ssh wrote."""
         text = said.decode("utf-8", "replace")
-        if "mux_client" in text:
+        if any(sign in text for sign in _MASTER_GONE):
             return Broken(f"the connection to {self.target} was lost")
         return from_connecting(text, str(self.target), key=self.key, known_hosts=self.known_hosts)
 
@@ -265,6 +275,7 @@ class Host:
                 self._master = None
             if self._master is None:
                 self._master = self._connect()
+                self._master.end_with(self)
             return self._master
 
     def _connect(self) -> _Master:

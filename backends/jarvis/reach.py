@@ -1,0 +1,182 @@
+"""From a machine's record to its workplace: by ssh, awake for as long as it is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from backends.errors import Lost, NoCapacity, NotLaunched, Unreachable
+from backends.jarvis.api import Account
+from backends.jarvis.machines import Machines
+from backends.jarvis.offers import CONTAINER
+from backends.jarvis.pace import Pace
+from backends.jarvis.records import Box, Held, Records
+from backends.jarvis.rows import Row
+from backends.protocol import Progress, silent
+from backends.ssh.errors import SshError
+from backends.ssh.host import Host, Target
+from backends.ssh.workplace import Workplace
+
+FILESYSTEM = PurePosixPath("/home/jl_fs")
+"""Where a container sees the shared disk that is attached to it."""
+
+_FOLDER = "ftlaunch"
+
+
+class Reach:
+    """The workplaces of one process's machines."""
+
+    def __init__(self, account: Account, records: Records, machines: Machines, pace: Pace) -> None:
+        self._account = account
+        self._records = records
+        self._machines = machines
+        self._pace = pace
+        self._hosts: dict[int, Host] = {}
+        self._folder: Path | None = None
+
+    def close(self) -> None:
+        """End every connection."""
+        for host in self._hosts.values():
+            host.close()
+        self._hosts.clear()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def forget(self, box: Box) -> None:
+        """Let go of the connection to a machine."""
+        if box.machine is not None and (known := self._hosts.pop(box.machine, None)) is not None:
+            known.close()
+
+    def host(self, box: Box) -> Host:
+        """The connection to a machine that runs, made on first use.
+
+        Raises Lost when it has no address: it does not run.
+        """
+        if box.machine is None or not box.ssh:
+            raise Lost(f"the machine {box.name!r} does not run")
+        known = self._hosts.get(box.machine)
+        if known is None:
+            user, _, rest = box.ssh.partition("@")
+            name, _, port = rest.rpartition(":")
+            keys = self._records.root / "hosts"
+            keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+            known = Host(
+                Target(user=user, host=name, port=int(port)),
+                key=Path(box.secret),
+                # Ports are shared by machines that come and go: each has a file of its own.
+                known_hosts=keys / str(box.machine),
+                folder=self._sockets(),
+            )
+            self._hosts[box.machine] = known
+        return known
+
+    def workplace(self, box: Box) -> Workplace:
+        """Where jobs lie on a machine that runs."""
+        host = self.host(box)
+        home = PurePosixPath("/home")
+        if box.kind != CONTAINER:
+            home /= box.ssh.partition("@")[0]
+        shared = FILESYSTEM / _FOLDER if box.filesystem is not None else None
+        return Workplace(host, home / _FOLDER, cache_root=shared)
+
+    def ready(self, box: Box, told: Progress) -> Box:
+        """Until a machine that was made or woken runs and takes commands.
+
+        Raises NotLaunched when it does not.
+        """
+        box = self._machines.await_running(box, told)
+        try:
+            self.host(box).wait(self._pace.ssh, told=told)
+        except SshError as error:
+            raise NotLaunched(
+                f"the machine {box.name!r} runs and cannot be reached: {error.message}",
+                hint=error.hint or "see the account's SSH keys with: jl ssh-key list",
+            ) from error
+        return box
+
+    @contextlib.contextmanager
+    def awake(self, box: Box) -> Iterator[Workplace]:
+        """The workplace of a machine; one that is paused is woken for as long as this is entered.
+
+        Raises Lost when the machine is gone, Unreachable when it cannot be reached now.
+        """
+        if box.held is Held.RUNNING:
+            with reachable(box):
+                yield self.workplace(box)
+            return
+        with self._records.claim(box.key):
+            box = self._records.box(box.key) or box
+            woken = box.held is not Held.RUNNING
+            if woken:
+                box = self.wake(box, name=box.name)
+            try:
+                with reachable(box):
+                    yield self.workplace(box)
+            finally:
+                box = self._records.box(box.key) or box
+                if woken and not box.awaited_jobs():
+                    self._machines.pause(box)
+
+    def wake(self, box: Box, *, name: str, told: Progress = silent) -> Box:
+        """Make a paused machine run again, under a name. The caller holds its claim.
+
+        Takes the GPU it had, else the cheapest that is free in its region: there may be nothing
+        to do but to fetch. Raises Lost when it is gone, NoCapacity when nothing is free.
+        """
+        row = self._machines.look(box)
+        if row is None:
+            self._records.save(replace(box, held=Held.GONE, machine=None))
+            raise Lost(f"the machine {box.name!r} is gone: it was destroyed outside ftlaunch")
+        if not row.paused:
+            return self.ready(self._running(box, row), told)
+        told(f"waking {box.name}")
+        try:
+            woken = self._machines.resume(box, row, name=name)
+        except NoCapacity as error:
+            woken = self._elsewhere(box, row, name, error)
+        try:
+            return self.ready(woken, told)
+        except BaseException:  # Ctrl-C too: nobody else would know that it runs
+            self._machines.pause(self._records.box(box.key) or woken)
+            raise
+
+    def _running(self, box: Box, row: Row) -> Box:
+        """A machine that runs although its record says otherwise: somebody woke it."""
+        now = datetime.now(UTC).isoformat()
+        since = box.since or now
+        return self._records.save(replace(box, machine=row.id, since=since, held=Held.RUNNING))
+
+    def _elsewhere(self, box: Box, row: Row, name: str, error: NoCapacity) -> Box:
+        gpus, _ = self._account.catalogue()
+        kinds = {box.kind, None}
+        fitting = [g for g in gpus if g.region == box.region and g.kind in kinds and g.price]
+        free = sorted((g for g in fitting if g.free >= box.count), key=lambda g: g.price or 0)
+        for gpu in free:
+            if gpu.gpu != box.gpu:
+                return self._machines.resume(box, row, name=name, gpu=gpu.gpu)
+        raise error
+
+    def _sockets(self) -> Path:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="ftl-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        return self._folder
+
+
+@contextlib.contextmanager
+def reachable(box: Box) -> Iterator[None]:
+    """What ssh raises becomes Unreachable: the machine is there, and does not answer."""
+    try:
+        yield
+    except SshError as error:
+        raise Unreachable(
+            f"the machine {box.name!r} does not answer: {error.message}",
+            hint=error.hint or "try again; it still bills until it is released",
+        ) from error
