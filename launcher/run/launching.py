@@ -26,12 +26,15 @@ def launched(desk: Desk, job: JobRecord) -> Lease | None:
         return job.lease
     backend = desk.backend(job)
     if job.intent_at is not None:
-        # A crash came between the intent and the lease: what was started is found by its tag.
+        # A crash came between the intent and the end of the launch: what there is of it is found
+        # by its tag. A machine whose job was never begun is launched on again: a launch is done
+        # once, however often it is asked for.
         for lease in backend.leases():
             if lease.job == job.name:
                 desk.store.save_lease(job.id, lease)
-                desk.store.mark_launched(job.id)
-                return lease
+                if backend.observe(lease).phase is not Phase.LOST:
+                    desk.store.mark_launched(job.id)
+                    return lease
     _require_secrets(desk, job)
     prepared = _prepare(desk, job)
     if not desk.store.mark_intent(job.id):
