@@ -1,4 +1,4 @@
-"""A launch that a crash cut short: found by its tag, and done again only when nothing came of it."""
+"""A launch that a crash cut short: found by its tag, done again when nothing came of it."""
 
 from __future__ import annotations
 
