@@ -196,6 +196,8 @@ class Asker:
     def _end(self, job_id: int) -> None:
         """End the job, whatever it is at, and wait a while for the end to be confirmed."""
         end = time.monotonic() + 60
+        self.store.ask_stop(job_id)
+        conductor.start(self.run.id)
         while time.monotonic() < end:
             job = self.store.job(job_id)
             if job.closed_at is not None:

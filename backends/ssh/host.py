@@ -263,7 +263,8 @@ class Host:
     def failure(self, said: bytes) -> SshError:
         """What it means that a command did not start, given what ssh wrote."""
         text = said.decode("utf-8", "replace")
-        if any(sign in text for sign in _MASTER_GONE):
+        # A channel that says nothing was cut off: its words, and the command's, were on the way.
+        if not text.strip() or any(sign in text for sign in _MASTER_GONE):
             return Broken(f"the connection to {self.target} was lost")
         return from_connecting(text, str(self.target), key=self.key, known_hosts=self.known_hosts)
 

@@ -38,7 +38,8 @@ def row_of(store: Store, run: RunRecord) -> dict[str, Any]:
         "recipe": run.recipe,
         "output": str(run.output_dir),
     }
-    job = next((job for job in store.jobs(run.id) if job.closed_at is None), None)
+    jobs = [job for job in store.jobs(run.id) if job.closed_at is None]
+    job = next((job for job in jobs if job.open), jobs[0] if jobs else None)
     if job is not None:
         row["job"] = job.kind
         row["phase"] = now_phase(run, job).value

@@ -240,7 +240,8 @@ def pull(run: str | None, output: Path | None, everything: bool, as_json: bool) 
             continue
         patterns = ("output/**",) if everything else job_from_json(job.spec).pull
         pulled = pulling.pull(backend, job, into, patterns=patterns)
-        if job.ended_at is not None:
+        # Only what is in its own place can be built on later, and let go of at the provider.
+        if job.ended_at is not None and into == found.output_dir.absolute():
             store.mark_pulled(job.id)
         results.append({"job": job.kind, "files": len(pulled.files), "verified": pulled.verified})
         if not as_json:

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from backends.job import LocalFile
 from backends.plan import CheckpointRule, Plan, RunPath, Step, StopRecipe
 from launcher import commands, metrics
+from launcher.on_finish import OnFinish
 from launcher.run.spec import AttachJob, JobSpec, RunSpec
 
 TRAINED = PurePosixPath("inputs/train")
@@ -178,8 +179,13 @@ def _after(spec: RunSpec, kind: str, trained: int, steps: Sequence[Step]) -> Job
 
 
 def _asked(spec: RunSpec, trained: int, step: Step) -> JobSpec:
-    """A question: its answer goes to whoever asked, and nothing to the run's results."""
-    return dataclasses.replace(_after(spec, "inference", trained, [step]), pull=())
+    """A question: its answer goes to whoever asked, and nothing to the run's results.
+
+    What it ran on is never held: nobody would come back for it.
+    """
+    job = _after(spec, "inference", trained, [step])
+    wish = None if spec.on_finish is OnFinish.KEEP else spec.on_finish
+    return dataclasses.replace(job, pull=(), on_finish=wish)
 
 
 def _with_files(job: JobSpec, *files: LocalFile) -> JobSpec:

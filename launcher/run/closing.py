@@ -36,14 +36,20 @@ def let_go(desk: Desk, job: JobRecord) -> None:
         return
     keep = _keep(desk, job)
     if keep is None:
-        _settle(desk, job)
-        desk.store.mark_held(job.id)
-        billing = " and goes on billing" if bills(offer_from_json(job.offer)) else ""
-        hint = f"let go of it with: {desk.stop_command()}"
-        desk.say("held", f"what {job.kind} ran on is kept{billing}", job, hint=hint)
+        _hold(desk, job)
         return
     _close(desk, job, desk.backend(job).release(job.lease, keep=keep))
     desk.say("released", f"{job.kind} is let go of", job)
+
+
+def _hold(desk: Desk, job: JobRecord) -> None:
+    """Leave it as it is; a job whose end was asked for meanwhile stays open, and comes again."""
+    billing = " and goes on billing" if bills(offer_from_json(job.offer)) else ""
+    hint = f"let go of it with: {desk.stop_command()}"
+    _settle(desk, job)
+    with desk.store.together():
+        if desk.store.mark_held(job.id):
+            desk.say("held", f"what {job.kind} ran on is kept{billing}", job, hint=hint)
 
 
 def _keep(desk: Desk, job: JobRecord) -> Keep | None:
@@ -53,7 +59,7 @@ def _keep(desk: Desk, job: JobRecord) -> Keep | None:
     """
     offer = offer_from_json(job.offer)
     asked = ending(desk.wanted(job).on_finish, offer).keep
-    if asked is None and job.stop_at is not None:
+    if asked is None and (job.stop_at is not None or job.launched_at is None):
         asked = ending(None, offer).keep
     if asked is Keep.NOTHING and job.files is not None and job.pulled_at is None:
         return Keep.FILES

@@ -125,8 +125,9 @@ class Conductor:
         return False
 
     def _skip(self, job: JobRecord, why: str) -> None:
-        self._store.mark_ended(job.id, Phase.STOPPED, exit_code=None, reason=why, cost=None)
-        self._store.mark_closed(job.id, None)
+        with self._store.together():
+            self._store.mark_ended(job.id, Phase.STOPPED, exit_code=None, reason=why, cost=None)
+            self._store.mark_closed(job.id, None)
         self._desk.say("skipped", f"{job.kind} is left out: {why}", job)
 
     def _failed(self, job: JobRecord, error: FtlaunchError) -> None:

@@ -14,7 +14,7 @@ from backends.errors import FtlaunchError
 from backends.lease import Phase
 from backends.protocol import Backend
 from launcher.run import conductor, inventory
-from launcher.run.logs import Line, LogReader
+from launcher.run.logs import Line, LogReader, lines_here
 from launcher.store import Event, JobRecord, RunRecord, Store
 
 POLL_S = 0.3
@@ -58,6 +58,7 @@ class Follower:
         self._whole = whole
         self._until = until
         self._readers: dict[int, LogReader] = {}
+        self._seen: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[Said]:
         for things in self.rounds():
@@ -88,7 +89,7 @@ class Follower:
         events = self._store.events(self._run.id, after=self._after)
         if self._logs:
             for job in self._store.jobs(self._run.id):
-                if job.files is not None and self._wanted(job, events):
+                if self._wanted(job, events):
                     yield from self._log(job)
         for event in events:
             self._after = event.id
@@ -97,7 +98,7 @@ class Follower:
 
     def _wanted(self, job: JobRecord, events: Sequence[Event]) -> bool:
         """A closed job's log is read to its end once: while its events arrive."""
-        if job.closed_at is None:
+        if job.open:
             return True
         if job.id in self._readers:
             return any(event.job_id == job.id for event in events)
@@ -105,12 +106,18 @@ class Follower:
 
     def _log(self, job: JobRecord) -> Iterator[Said]:
         if job.files is None:
+            # Nothing is kept at the provider: what was not read in time was brought home.
+            for line in lines_here(inventory.home(self._run, job), job.id):
+                if line.seq > self._seen.get(job.id, -1):
+                    self._seen[job.id] = line.seq
+                    yield Said(job, line=line)
             return
         reader = self._readers.get(job.id)
         if reader is None:
             reader = self._readers[job.id] = LogReader(self._backend, job.files)
         state = inventory.state(self._backend, job.files)
         for line in reader.lines(state):
+            self._seen[job.id] = max(line.seq, self._seen.get(job.id, -1))
             yield Said(job, line=line)
         for metrics in reader.metrics(state):
             yield Said(job, metrics=metrics)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from backends.errors import BadInput, Lost, Refused
@@ -105,17 +107,34 @@ def resume(store: Store, run: RunRecord, backend: Backend, settled: RunSpec) -> 
 
 
 def _checkpoint(run: RunRecord, backend: Backend, job: JobRecord) -> str | None:
-    """A job's newest complete checkpoint; of what was pulled, only a complete one ever was."""
+    """A job's newest complete checkpoint, at its provider or as it was pulled."""
     if job.files is not None:
         return inventory.newest_checkpoint(inventory.state(backend, job.files))
     entries = inventory.inventory_here(run, job) or []
-    here = inventory.home(run, job)
     rows = [
-        {"path": str(path), "complete": (here / path).is_dir()}
+        {"path": str(path), "complete": _complete(run, job, path, entries)}
         for path in {PurePosixPath(*entry.path.parts[:2]) for entry in entries}
         if path.name.startswith("checkpoint-")
     ]
     return inventory.newest_checkpoint({"checkpoints": rows})
+
+
+def _complete(
+    run: RunRecord, job: JobRecord, path: PurePosixPath, entries: Sequence[inventory.Entry]
+) -> bool:
+    """Whether a checkpoint that was pulled is whole: by the job's own rule, and all of it here."""
+    mine = [entry.path for entry in entries if entry.path.is_relative_to(path)]
+    names = [str(file.relative_to(path)) for file in mine]
+    rule = spec.job_from_json(job.spec).plan.checkpoint
+    here = inventory.home(run, job)
+    return (
+        rule is not None
+        and all((here / file).is_file() for file in mine)
+        and all(
+            any(fnmatchcase(name, glob) for name in names for glob in group)
+            for group in rule.requires
+        )
+    )
 
 
 def _require_same(settled: RunSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from backends.errors import Lost, Refused
@@ -33,7 +34,8 @@ def given(desk: Desk, job: JobRecord, attach: AttachJob) -> Attached | LocalTree
     entries = inventory_here(desk.run, before)
     if entries is None:
         raise Lost(f"the files of {desk.run.name!r} are gone")
-    wanted = [entry for entry in entries if _needed(entry.path, attach.needs)]
+    brought = desk.wanted(before).pull
+    wanted = [entry for entry in entries if _needed(entry.path, attach.needs, brought)]
     if not wanted:
         raise Lost(
             f"{before.kind} of {desk.run.name!r} left nothing here to go on from",
@@ -46,8 +48,11 @@ def _held(before: JobRecord, job: JobRecord) -> bool:
     return before.files is not None and before.backend == job.backend
 
 
-def _needed(path: PurePosixPath, needs: PurePosixPath | None) -> bool:
-    return selected(path, _RESULTS) if needs is None else path.is_relative_to(needs)
+def _needed(path: PurePosixPath, needs: PurePosixPath | None, brought: Sequence[str]) -> bool:
+    """Of the results only what was pulled: the manifest lists more where `artifacts` takes less."""
+    if needs is not None:
+        return path.is_relative_to(needs)
+    return selected(path, _RESULTS) and selected(path, brought)
 
 
 def _file(desk: Desk, before: JobRecord, attach: AttachJob, entry: Entry) -> LocalFile:

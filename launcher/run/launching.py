@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from backends.errors import Capped, CredentialsMissing
+from backends.errors import Capped, CredentialsMissing, FtlaunchError, MayStillBill, Unsure
 from backends.job import Job, LocalTree, Secrets
 from backends.lease import Lease, Phase
 from launcher.on_finish import ending
@@ -29,12 +30,16 @@ def launched(desk: Desk, job: JobRecord) -> Lease | None:
         # A crash came between the intent and the end of the launch: what there is of it is found
         # by its tag. A machine whose job was never begun is launched on again: a launch is done
         # once, however often it is asked for.
-        for lease in backend.leases():
+        for lease in _leases(desk, job):
             if lease.job == job.name:
                 desk.store.save_lease(job.id, lease)
                 if backend.observe(lease).phase is not Phase.LOST:
-                    desk.store.mark_launched(job.id)
+                    _runs(desk, job)
                     return lease
+        if job.stop_at is not None:
+            why = "stopped before it began"
+            desk.store.mark_ended(job.id, Phase.STOPPED, exit_code=None, reason=why, cost=None)
+            return None
     _require_secrets(desk, job)
     prepared = _prepare(desk, job)
     if not desk.store.mark_intent(job.id):
@@ -48,12 +53,34 @@ def launched(desk: Desk, job: JobRecord) -> Lease | None:
         progress=meter,
     )
     desk.store.save_lease(job.id, lease)
-    desk.store.mark_launched(job.id)
     if meter.told:
         desk.store.save_uplink(job.backend, sent_bytes=meter.sent_bytes, seconds=meter.seconds)
-    desk.store.set_run(desk.run.id, Phase.RUNNING)
-    desk.say("launched", f"{job.kind} runs", job)
+    _runs(desk, job)
     return lease
+
+
+def _runs(desk: Desk, job: JobRecord) -> None:
+    """From here the job goes on by itself; whoever started it detached waits to hear so."""
+    with desk.store.together():
+        desk.store.mark_launched(job.id)
+        desk.store.set_run(desk.run.id, Phase.RUNNING)
+        desk.say("launched", f"{job.kind} runs", job)
+
+
+def _leases(desk: Desk, job: JobRecord) -> Sequence[Lease]:
+    """What the backend holds. Raises Unsure when it does not say: silence is not "nothing"."""
+    backend = desk.backend(job)
+    try:
+        return backend.leases()
+    except MayStillBill:
+        raise
+    except FtlaunchError as error:
+        raise Unsure(
+            f"{backend.name} does not say whether {job.kind} runs: {error.message}",
+            intent=job.name,
+            lease=job.lease,
+            hint=f"try again with: ftlaunch wait {desk.run.name}",
+        ) from error
 
 
 def _require_secrets(desk: Desk, job: JobRecord) -> None:

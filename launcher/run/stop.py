@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -31,9 +32,14 @@ def stop(store: Store, run: RunRecord, backend: Backend, *, grace: timedelta) ->
         end_job(store, job, backend, grace)
     conductor.start(run.id)
     deadline = time.monotonic() + (grace + MARGIN).total_seconds()
-    while open_jobs := [job for job in store.jobs(run.id) if job.closed_at is None]:
+    for look in itertools.count(1):
+        open_jobs = [job for job in store.jobs(run.id) if job.closed_at is None]
+        if not open_jobs:
+            break
         _require_confirmed(store, run, open_jobs, after=after, late=time.monotonic() > deadline)
         time.sleep(0.2)
+        if look % 25 == 0:  # the one that should do it may be gone
+            conductor.start(run.id)
         for job in open_jobs:
             # A launch that was under way when the stop was asked for has its lease by now.
             end_job(store, store.job(job.id), backend, grace)

@@ -141,9 +141,16 @@ class Jobs(Journal):
         """The job's results are here and verified."""
         self._set(job_id, pulled_at=now())
 
-    def mark_held(self, job_id: int) -> None:
-        """It is over, and what it ran on is kept as it is: it may bill until somebody stops it."""
-        self._set(job_id, held_at=now())
+    def mark_held(self, job_id: int) -> bool:
+        """It is over, and what it ran on is kept as it is: it may bill until somebody stops it.
+
+        False, and nothing is written, when its end was asked for meanwhile.
+        """
+        with self._writing() as db:
+            cursor = db.execute(
+                "UPDATE jobs SET held_at = ? WHERE id = ? AND stop_at IS NULL", (now(), job_id)
+            )
+        return cursor.rowcount == 1
 
     def ask_stop(self, job_id: int) -> None:
         """Somebody wants its end; of a held job it is to be let go of now."""

@@ -170,7 +170,7 @@ class TestFailures:
         until(lambda: host.run(["test", "-f", "begun"], timeout=LONG).code == 0)
         machine.cut()
         asking.join()
-        assert [type(error) for error in failures] == [Broken]
+        assert [type(error) for error in failures] == [Broken], failures
         assert host.run(["echo", "again"], timeout=LONG).out == b"again\n"
 
     def test_the_master_is_killed(self, host: Host) -> None:
