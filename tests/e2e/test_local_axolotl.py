@@ -168,7 +168,7 @@ def test_questions_to_a_run(desk: Any) -> None:
 
 def test_stop_keeps_a_checkpoint_and_resume_goes_on_from_it(desk: Any, axolotl: Path) -> None:
     # Long enough for two commands of ours to come in between, on a machine that is busy too.
-    long = ("--set", "max_steps=800", "--set", "save_steps=10000", "--set", "eval_steps=10000")
+    long = ("--set", "max_steps=400", "--set", "save_steps=10000", "--set", "eval_steps=10000")
     following = desk.start("train", "tiny", "-n", "halted", *long)
     eventually(lambda: trained_steps(desk) >= 3)
 

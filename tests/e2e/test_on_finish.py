@@ -22,7 +22,7 @@ from launcher.store import JobRecord
 COPY = """
 import os, shutil, sys
 os.makedirs(sys.argv[1] + "/output", exist_ok=True)
-shutil.copy(sys.argv[1] + "/inputs/train/output/train", sys.argv[1] + "/output/copied")
+shutil.copy(sys.argv[1] + "/inputs/train/output/" + sys.argv[2], sys.argv[1] + "/output/copied")
 """
 
 
@@ -36,14 +36,15 @@ def conducted(made: Toy) -> None:
     subprocess.run(argv, env=made.environ, check=True, timeout=120)
 
 
-def copier(made: Toy) -> int:
-    """Record a job that copies what the training made."""
+def copier(made: Toy, after: JobRecord | None = None) -> int:
+    """Record a job that copies what the training made, or a later one."""
+    after = after or trained(made)
     planned = job("copy", seconds=0)
-    steps = (Step("copy", (sys.executable, "-c", COPY, RunPath(""))),)
+    steps = (Step("copy", (sys.executable, "-c", COPY, RunPath(""), after.kind)),)
     planned = dataclasses.replace(
         planned,
         plan=dataclasses.replace(planned.plan, steps=steps),
-        attach=(AttachJob(trained(made).id, PurePosixPath("inputs/train")),),
+        attach=(AttachJob(after.id, PurePosixPath("inputs/train")),),
     )
     return add_job(made.store, made.run, planned, Offer("local", None, 0, FREE))
 
@@ -110,3 +111,17 @@ def test_paused_the_files_stay(tmp_path: Path) -> None:
     with toy(tmp_path, seconds=0.1, on_finish=OnFinish.PAUSE) as made:
         conducted(made)
         assert all(job.files for job in made.store.jobs(made.run.id))
+
+
+def test_a_narrow_pull_is_built_on(tmp_path: Path) -> None:
+    with toy(tmp_path, seconds=0.1, on_finish=OnFinish.DESTROY) as made:
+        narrow = dataclasses.replace(
+            job("narrow", seconds=0), pull=("output/narrow",), on_finish=OnFinish.DESTROY
+        )
+        added = add_job(made.store, made.run, narrow, Offer("local", None, 0, FREE))
+        conducted(made)
+        assert made.store.job(added).files is None
+        assert not (made.out / "output" / "starts-narrow").exists()
+        copy = copier(made, after=made.store.job(added))
+        conducted(made)
+        assert made.store.job(copy).phase is Phase.SUCCEEDED
