@@ -98,8 +98,13 @@ def toy(
     seconds: float = 1.0,
     secrets: tuple[str, ...] = (),
     on_finish: OnFinish | None = None,
+    backend: str = "local",
+    offer: Offer | None = None,
 ) -> Iterator[Toy]:
-    """A run of a training and a merge, recorded and not yet begun."""
+    """A run of a training and a merge, recorded and not yet begun.
+
+    backend  where its jobs go; another than this machine needs an `offer` of its own
+    """
     state = folder / "state"
     store = open_store(state)
     out = folder / "out"
@@ -107,11 +112,11 @@ def toy(
         run_id="toy1",
         name="toy",
         recipe="toy",
-        backend="local",
+        backend=backend,
         output_dir=out,
         spec=spec.run_to_json(run_spec()),
     )
-    offer = Offer(backend="local", gpu=None, count=0, price=FREE)
+    offer = offer or Offer(backend=backend, gpu=None, count=0, price=FREE)
     train = job("train", seconds=seconds, secrets=secrets)
     first = add_job(store, run, dataclasses.replace(train, on_finish=on_finish), offer)
     attach = (AttachJob(first, PurePosixPath("inputs/train")),)
