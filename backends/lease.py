@@ -96,9 +96,15 @@ class Address:
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of `check`: what was looked at, whether it is well, and what to do if not."""
+    """One line of `check` or `clean`: what was looked at, whether it is well, what to do if not.
+
+    unset  nothing is wrong, but nobody has set this up: there is no SDK, or no account's key
+    bills  what is not well may cost money
+    """
 
     subject: str
     ok: bool
     detail: str = ""
     hint: str = ""
+    unset: bool = False
+    bills: bool = False

@@ -61,18 +61,31 @@ class Adopting:
         return self._take(lease.job, lease.id)
 
     def take_name(self, job: str) -> Box | None:
-        """The same for a job's name alone."""
-        return self._take(job, "")
+        """The same for who wants its files. Raises Unreachable while it is being started."""
+        return self._take(job, "", files=True)
 
-    def _take(self, job: str, lease: str) -> Box | None:
+    def _take(self, job: str, lease: str, *, files: bool = False) -> Box | None:
         name = name_of(job)
-        rows = [row for row in self._account.machines() if row.name == name and not row.ending]
-        if not rows:
-            return None
-        box = self._box(rows[-1], job, lease)
-        if rows[-1].running:
-            box = self._opened(box)
-        return self._records.save(box)
+        with self._records.claim(f"{job}.take"):
+            if (known := self._records.of_job(job)) is not None:
+                return known  # another process of this computer was quicker
+            rows = [row for row in self._account.machines() if row.name == name and not row.ending]
+            if not rows:
+                return None
+            row = rows[-1]
+            if files and not (row.running or row.paused):
+                raise Unreachable(
+                    f"the machine {name!r} does not run yet ({row.status.lower()})",
+                    hint="look again in some minutes",
+                )
+            box = self._box(row, job, lease)
+            if row.running:
+                return self._records.save(self._opened(box))
+            with self._records.claim(keys.CLAIM):
+                if row.paused:  # it takes the keys that the account has when it is woken
+                    secret = keys.ready(self._account, self._records.root / "key", self._home)
+                    box = replace(box, secret=str(secret))
+                return self._records.save(box)
 
     def _box(self, row: Row, job: str, lease: str) -> Box:
         now = self._clock().isoformat()

@@ -40,6 +40,9 @@ from backends.ssh.workplace import Workplace
 
 _SILENCE_S = 0.5
 
+_GONE = "its machine is gone: destroyed outside ftlaunch, or finished from another computer"
+_ELSEWHERE = "if another computer has finished it (ftlaunch ps --adopt), they are there"
+
 
 def factory(options: Options) -> Jarvis:
     """What the entry point `jarvis` names. Raises BadInput for a detail it does not know."""
@@ -182,7 +185,7 @@ class Jarvis:
             row = self._machines.look_well(box)
             if row is None:
                 self._records.save(replace(box, held=Held.GONE, machine=None, since=None))
-                why = "its machine is gone: destroyed outside ftlaunch"
+                why = _GONE
                 return Observation(Phase.LOST, reason=why, cost=cost)
             if not row.paused:
                 return Observation(Phase.UNKNOWN, reason=why, cost=cost)
@@ -342,7 +345,7 @@ class Jarvis:
         gone = box is None or box.held is Held.GONE
         note = None if box is None else box.jobs[job]
         if gone or note is None or (note.stage is Stage.RELEASED and not note.kept):
-            raise Lost(f"the files of {job!r} are no longer at Jarvis Labs")
+            raise Lost(f"the files of {job!r} are no longer at Jarvis Labs", hint=_ELSEWHERE)
         assert box is not None
         return box, job
 

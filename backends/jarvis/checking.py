@@ -13,7 +13,6 @@ from backends.jarvis.api import DASHBOARD, Account
 from backends.jarvis.machines import Machines
 from backends.jarvis.records import Held, Records
 from backends.jarvis.tags import is_ours
-from backends.jarvis.translation import require_sdk
 from backends.lease import Finding
 
 
@@ -43,7 +42,11 @@ def _programs() -> Iterator[Finding]:
 
 def _account(account: Account) -> Iterator[Finding]:
     try:
-        require_sdk()
+        _ = account.key
+    except FtlaunchError as error:
+        yield Finding("account", False, error.message, error.hint, unset=True)
+        return
+    try:
         left, currency = account.balance()
         yield Finding("account", True, f"the key is accepted; balance {left:.2f} {currency}")
         ours = [row for row in account.machines() if is_ours(row.name)]

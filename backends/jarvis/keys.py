@@ -18,6 +18,10 @@ from pathlib import Path
 from backends.errors import NotLaunched, Refused
 from backends.jarvis.api import Account
 
+CLAIM = "ssh-key"
+"""Held (`Records.claim`) from `ready` until the machine that needs the key is noted, and by who
+takes the key away: between the two it would be nobody's."""
+
 _OURS = "id_ed25519"
 _NAME = "ftlaunch"
 _LIMIT = 10
@@ -29,6 +33,7 @@ def ready(account: Account, folder: Path, home: Path) -> Path:
 
     folder  where ours lies, or will
     home    the user's home directory, with `.ssh` in it
+    The caller holds `CLAIM`, and notes its machine before it lets go of that.
     Raises NotLaunched when it cannot be made, Refused for a key of the user's with wrong modes.
     """
     with _alone(folder):
@@ -51,7 +56,10 @@ def known(folder: Path, home: Path) -> list[Path]:
 
 
 def clean(account: Account, folder: Path) -> str | None:
-    """Take our key off the account and away from here; what was removed, or None."""
+    """Take our key off the account and away from here; what was removed, or None.
+
+    The caller holds `CLAIM`, and has seen that no machine needs it.
+    """
     ours = folder / _OURS
     if not ours.exists():
         return None

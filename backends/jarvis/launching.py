@@ -74,21 +74,25 @@ class Launching:
 
     def _new(self, job: Job, offer: Offer, told: Progress) -> Box:
         told("asking Jarvis Labs for a machine")
-        secret = keys.ready(self._account, self._records.root / "key", self._home)
         name = name_of(job.name)
         if any(row.name == name and not row.ending for row in self._account.machines()):
             raise NotLaunched(
                 f"the account has a machine named {name!r} already",
                 hint="take it over with: ftlaunch ps --adopt, or give this job another name",
             )
-        box = _box(
-            job,
-            offer,
-            name=name,
-            secret=secret,
-            now=self._clock(),
-            filesystem=self._filesystem(offer),
-        )
+        filesystem = self._filesystem(offer)
+        with self._records.claim(keys.CLAIM):
+            secret = keys.ready(self._account, self._records.root / "key", self._home)
+            box = self._records.save(
+                _box(
+                    job,
+                    offer,
+                    name=name,
+                    secret=secret,
+                    now=self._clock(),
+                    filesystem=filesystem,
+                )
+            )
         return self._machines.create(box, _ask(box, offer))
 
     def _filesystem(self, offer: Offer) -> int | None:

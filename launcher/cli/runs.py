@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,15 +23,53 @@ PAGE = 50
 @click.command()
 @click.option("-a", "--all", "everything", is_flag=True, help="Also runs that have ended.")
 @click.option("--page", default=1, type=click.IntRange(min=1), help=f"With -a: {PAGE} runs a page.")
+@click.option("--adopt", is_flag=True, help="Finish from here what other computers began.")
+@click.option(
+    "-b",
+    "--backend",
+    metavar="NAME",
+    shell_complete=options.complete_backend,
+    help="With --adopt: look only there.",
+)
 @options.as_json
-def ps(everything: bool, page: int, as_json: bool) -> None:
-    """List runs that are alive, the youngest first."""
+def ps(everything: bool, page: int, adopt: bool, backend: str | None, as_json: bool) -> int:
+    """List runs that are alive, the youngest first.
+
+    With --adopt, first take over what other computers of the same account began. Exits 8 when
+    something is left that may bill.
+    """
     store = open_store(places.state_dir())
-    offset = (page - 1) * PAGE if everything else 0
-    runs = store.runs(alive=not everything, limit=PAGE if everything else -1, offset=offset)
+    if not adopt:
+        if backend is not None:
+            raise BadInput("-b says where --adopt looks", hint="use: ftlaunch ps --adopt -b NAME")
+        _list(store, everything=everything, page=page, as_json=as_json)
+        return 0
+    from launcher.cli.adopting import adopt_all
+
+    found = adopt_all(store, backend)
     if as_json:
-        click.echo(json.dumps([row_of(store, run) for run in runs], indent=2))
+        rows = _rows(store, everything=everything, page=page)
+        click.echo(json.dumps({**found.as_json(), "runs": rows}, indent=2))
+    else:
+        found.tell()
+        _list(store, everything=everything, page=page, as_json=False)
+    return found.exit_code
+
+
+def _runs(store: Store, *, everything: bool, page: int) -> Sequence[RunRecord]:
+    offset = (page - 1) * PAGE if everything else 0
+    return store.runs(alive=not everything, limit=PAGE if everything else -1, offset=offset)
+
+
+def _rows(store: Store, *, everything: bool, page: int) -> list[dict[str, Any]]:
+    return [row_of(store, run) for run in _runs(store, everything=everything, page=page)]
+
+
+def _list(store: Store, *, everything: bool, page: int, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_rows(store, everything=everything, page=page), indent=2))
         return
+    runs = _runs(store, everything=everything, page=page)
     if not runs:
         click.echo(_no_runs(store.count_runs(), page=page, everything=everything))
         return

@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 from backends.errors import Capped, CredentialsMissing, FtlaunchError, MayStillBill, Unsure
 from backends.job import Job, LocalTree, Secrets
 from backends.lease import Lease, Phase
+from launcher import places
 from launcher.on_finish import ending
+from launcher.run import papers
 from launcher.run.desk import Desk, counts
 from launcher.run.given import given
 from launcher.run.spec import offer_from_json
@@ -96,10 +98,11 @@ def _require_secrets(desk: Desk, job: JobRecord) -> None:
 
 def _prepare(desk: Desk, job: JobRecord) -> Job:
     wanted = desk.wanted(job)
+    paper = papers.with_job(desk, job, places.run_dir(desk.run.id) / "staged")
     return Job(
         name=job.name,
         plan=wanted.plan,
-        inputs=(LocalTree(wanted.files), *(given(desk, job, a) for a in wanted.attach)),
+        inputs=(LocalTree((*wanted.files, paper)), *(given(desk, job, a) for a in wanted.attach)),
         environment=wanted.environment,
         caches=wanted.caches,
         ports=wanted.ports,

@@ -89,9 +89,9 @@ class Jobs(Journal):
             files=records.files_to_json(lease.files),
         )
 
-    def mark_launched(self, job_id: int) -> None:
-        """The job goes on by itself from here."""
-        self._set(job_id, launched_at=now())
+    def mark_launched(self, job_id: int, *, launched_at: datetime | None = None) -> None:
+        """The job goes on by itself from here, or has done so since `launched_at`."""
+        self._set(job_id, launched_at=now() if launched_at is None else stored(launched_at))
         self.set_phase(job_id, Phase.RUNNING)
 
     def set_phase(self, job_id: int, phase: Phase, reason: str = "") -> None:

@@ -100,6 +100,7 @@ def toy(
     on_finish: OnFinish | None = None,
     backend: str = "local",
     offer: Offer | None = None,
+    run_id: str = "toy1",
 ) -> Iterator[Toy]:
     """A run of a training and a merge, recorded and not yet begun.
 
@@ -109,7 +110,7 @@ def toy(
     store = open_store(state)
     out = folder / "out"
     run = store.add_run(
-        run_id="toy1",
+        run_id=run_id,
         name="toy",
         recipe="toy",
         backend=backend,
