@@ -11,7 +11,7 @@ from backends.errors import FtlaunchError
 from backends.jarvis import keys
 from backends.jarvis.api import DASHBOARD, Account
 from backends.jarvis.machines import Machines
-from backends.jarvis.records import Held, Records
+from backends.jarvis.records import Box, Held, Records
 from backends.jarvis.tags import is_ours
 from backends.lease import Finding
 
@@ -57,22 +57,55 @@ def _account(account: Account) -> Iterator[Finding]:
 
 
 def clean(account: Account, records: Records, machines: Machines) -> list[Finding]:
-    """See `Backend.clean`."""
-    done: list[Finding] = []
+    """See `Backend.clean`. What is not in the records is another computer's, and stays."""
+    return [*_machines(records, machines), *_key(account, records)]
+
+
+def _machines(records: Records, machines: Machines) -> Iterator[Finding]:
+    for box in records.all():
+        if records.claimed(box.key):
+            continue  # somebody works on it, so it is needed
+        try:
+            with records.claim(box.key):
+                done = _unneeded(records, machines, records.box(box.key))
+        except FtlaunchError as error:
+            hint = error.hint or f"try again, or look at {DASHBOARD}"
+            yield Finding("machine", False, error.message, hint, bills=True)
+            continue
+        if done:
+            yield Finding("machine", True, done)
+
+
+def _unneeded(records: Records, machines: Machines, box: Box | None) -> str | None:
+    """End a machine that no job needs and forget it; what was done. The caller holds its claim."""
+    if box is None or box.kept_jobs():
+        return None
+    if box.open_jobs():
+        if _only_looked_at(box) and machines.look_well(box) is None:
+            records.forget(box)
+        return None
+    if box.held is not Held.GONE:
+        box = machines.destroy(box)
+        records.forget(box)
+        return f"{box.name} is destroyed: no job needs it"
+    records.forget(box)
+    return None
+
+
+def _only_looked_at(box: Box) -> bool:
+    """Launched from another computer, and nothing is known here but that it was there."""
+    return all(not note.request and note.verdict is None for note in box.jobs.values())
+
+
+def _key(account: Account, records: Records) -> Iterator[Finding]:
     try:
-        for box in records.all():
-            if box.held is Held.GONE:
-                records.forget(box)
-            elif not box.open_jobs() and not box.kept_jobs():
-                with records.claim(box.key):
-                    machines.destroy(box)
-                    records.forget(box)
-                done.append(Finding("machine", True, f"{box.name} is destroyed: no job needs it"))
-        if not any(box.held is not Held.GONE for box in records.all()):
+        with records.claim(keys.CLAIM):
+            if any(box.held is not Held.GONE for box in records.all()):
+                return
             removed = keys.clean(account, records.root / "key")
-            if removed is not None:
-                done.append(Finding("SSH key", True, f"removed: {removed}"))
     except FtlaunchError as error:
         hint = error.hint or f"try again, or look at {DASHBOARD}"
-        done.append(Finding("clean-up", False, error.message, hint))
-    return done
+        yield Finding("SSH key", False, error.message, hint)
+        return
+    if removed is not None:
+        yield Finding("SSH key", True, f"removed: {removed}")

@@ -164,6 +164,11 @@ class Jobs(Journal):
         """The names of all jobs there are, of all runs: the tags they have at their providers."""
         return {str(row[0]) for row in self._db.execute("SELECT name FROM jobs")}
 
+    def closed_job_names(self) -> set[str]:
+        """The names of the jobs that were let go of, confirmed."""
+        rows = self._db.execute("SELECT name FROM jobs WHERE closed_at IS NOT NULL")
+        return {str(row[0]) for row in rows}
+
     def mark_closed(self, job_id: int, files: Files | None) -> None:
         """The lease is gone, confirmed; `files` is what was kept."""
         self._set(

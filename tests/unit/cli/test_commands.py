@@ -94,3 +94,26 @@ def test_an_empty_store_and_a_page_past_the_end_are_told(
         run_id="x", name="mine", recipe="r", backend="local", output_dir=Path("/o"), spec="{}"
     )
     assert "there is no page 9: the last one is 1" in ask(capsys, "ps", "-a", "--page", "9")[1]
+
+
+def test_a_backend_that_nobody_set_up_is_no_failure_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("JL_API_KEY", raising=False)
+    code, out, _ = ask(capsys, "check")
+    assert code == 0
+    assert "jarvis: not set up" in out
+    assert "JL_API_KEY" in out
+    code, out, _ = ask(capsys, "check", "-b", "jarvis")
+    assert (code, "NO  account" in out) == (4, True)
+    found = json.loads(ask(capsys, "check", "--json")[1])
+    assert [row["unset"] for row in found["jarvis"] if not row["ok"]] == [True]
+
+
+def test_cleaning_up_passes_over_what_nobody_set_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("JL_API_KEY", raising=False)
+    code, out, _ = ask(capsys, "check", "--clean", "--json")
+    assert code == 0
+    assert json.loads(out)["clean"] == {"local": []}

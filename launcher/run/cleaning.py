@@ -1,0 +1,41 @@
+"""What `check --clean` does at a backend: it cleans up, and then what may still bill is named."""
+
+from __future__ import annotations
+
+from backends.errors import FtlaunchError
+from backends.lease import Finding, Keep, Lease
+from backends.offer import Need
+from backends.protocol import Backend
+from launcher.store import Store
+
+
+def clean(store: Store, backend: Backend) -> list[Finding]:
+    """Remove what no job needs, and name what may bill although no run here minds it.
+
+    A lease of a job that is closed here is let go of once more, and its files stay. Those of open
+    jobs are minded by their conductor; those of other computers are theirs.
+    """
+    found = list(backend.clean())
+    bills = any(offer.price.amount for offer in backend.offers(Need(), live=False))
+    try:
+        leases = backend.leases()
+    except FtlaunchError as error:
+        found.append(Finding("what bills", False, error.message, error.hint, bills=bills))
+        return found
+    known, closed = store.job_names(), store.closed_job_names()
+    for lease in leases:
+        if lease.job in closed:
+            found.append(_again(backend, lease))
+        elif lease.job not in known:
+            hint = "finish it from here with: ftlaunch ps --adopt"
+            text = f"{lease.job} is of no run of this computer, and goes on"
+            found.append(Finding("machine", False, text, hint, bills=bills))
+    return found
+
+
+def _again(backend: Backend, lease: Lease) -> Finding:
+    try:
+        backend.release(lease, keep=Keep.FILES)
+    except FtlaunchError as error:
+        return Finding("machine", False, error.message, error.hint, bills=True)
+    return Finding("machine", True, f"what {lease.job} ran on is let go of, once more")
