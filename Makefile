@@ -27,6 +27,7 @@ faults: setup ## Run every fault test in its full size; can be stopped and gone 
 bench: setup ## Measure what benchmarks/README.md claims (needs an idle machine)
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.overhead
+	@$(BIN)/python -m benchmarks.transfer
 
 env: setup ## Make the managed axolotl environment for this machine
 	@$(BIN)/ftlaunch env make

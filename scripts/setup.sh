@@ -1,7 +1,7 @@
 #!/bin/sh
 # Make .venv with the development tools, and nothing twice. With `--test`, also what only the tests
-# need from the system: pypy3, the oldest Python the runner promises, and the sshd of the loopback
-# clouds' machines.
+# need from the system: pypy3, the oldest Python the runner promises, the sshd of the loopback
+# clouds' machines, and rsync, a peer of the file sync.
 #   PYTHON=/path/to/python   take this one instead of looking for Python 3.11 or newer
 set -eu
 cd "$(dirname "$0")/.."
@@ -64,6 +64,7 @@ if [ "${1:-}" = --test ]; then
     command -v pypy3 >/dev/null || missing="$missing pypy3"
     [ -x /usr/sbin/sshd ] || missing="$missing openssh-server"
     command -v ssh >/dev/null || missing="$missing openssh-client"
+    command -v rsync >/dev/null || missing="$missing rsync"
     # shellcheck disable=SC2086 - a list of package names
     [ -z "$missing" ] || need_packages $missing
 fi
