@@ -1,11 +1,11 @@
 # Every target does its own set-up (scripts/setup.sh), once.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check faults bench env locks wheel
+.PHONY: help setup demo test check faults bench live-jarvis env locks wheel
 
 BIN := .venv/bin
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv with the development tools
 	@sh scripts/setup.sh
@@ -28,6 +28,9 @@ bench: setup ## Measure what benchmarks/README.md claims (needs an idle machine)
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.overhead
 	@$(BIN)/python -m benchmarks.transfer
+
+live-jarvis: setup ## Train a tiny recipe at Jarvis Labs for real, capped (JL_API_KEY, LIVE_MAX_COST=1 dollar)
+	@$(BIN)/python scripts/live.py jarvis
 
 env: setup ## Make the managed axolotl environment for this machine
 	@$(BIN)/ftlaunch env make

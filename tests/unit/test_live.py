@@ -1,0 +1,36 @@
+"""`scripts/live.py` spends money: what it refuses before it does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "live.py"
+
+
+def live(tmp_path: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    environ = {name: value for name, value in os.environ.items() if name != "JL_API_KEY"}
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *argv],
+        env={**environ, "TMPDIR": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_without_a_key_nothing_is_begun(tmp_path: Path) -> None:
+    ended = live(tmp_path, "jarvis")
+    assert ended.returncode == 4
+    assert ended.stderr == "live: put the account's key into JL_API_KEY first\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("argv", [(), ("local",), ("jarvis", "jarvis")])
+def test_only_what_bills_is_tried_so(tmp_path: Path, argv: tuple[str, ...]) -> None:
+    assert live(tmp_path, *argv).returncode == 2
