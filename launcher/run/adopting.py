@@ -182,6 +182,9 @@ class _Adopting:
                 return f"what {before.spec.kind} left is on the computer that began the run"
             if before.id in self._left_out:
                 return f"so is {before.spec.kind}"
+        place = one.backend.partition(":")[0]
+        if {place, one.offer.backend} != {self._backend.name}:
+            return f"it is to run on {place}, not on {self._backend.name}"
         lock = one.spec.environment.lock
         if lock is not None and not lock.is_file():
             return f"this ftlaunch has no {lock.name}"

@@ -145,6 +145,14 @@ def test_a_job_that_has_not_begun_is_left_to_who_is_at_it(begun: Begun) -> None:
     assert begun.second.runs() == []
 
 
+def test_papers_cannot_send_a_job_to_this_computer(begun: Begun) -> None:
+    said = json.loads((begun.at / papers.AT).read_text())
+    said["jobs"][1]["backend"] = "elsewhere"
+    _replace(begun.at / papers.AT, json.dumps(said).encode())
+    (why,) = begun.adopt().left_out
+    assert "it is to run on elsewhere" in why
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b'{"schema": 2}', b"[1]"])
 def test_papers_that_are_none(begun: Begun, content: bytes) -> None:
     _replace(begun.at / papers.AT, content)
