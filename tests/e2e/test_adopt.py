@@ -40,16 +40,17 @@ def the_offer(account: Office) -> Offer:
     return account.rig.offer()
 
 
-def begun(account: Office, first: Laptop, made: Toy) -> Path:
-    """The training runs; its state is on the machine. Returns the training's run directory."""
+def begun(account: Office, first: Laptop, made: Toy, *, kind: str = "train") -> Path:
+    """The job runs; its state is on the machine. Returns its run directory there."""
     first.conduct(made.run)
 
     def look() -> Path | None:
-        if made.store.jobs(made.run.id)[0].launched_at is None:
+        jobs = {job.kind: job for job in made.store.jobs(made.run.id)}
+        if jobs[kind].launched_at is None:
             return None
-        return next(account.rig.provider.folder.rglob("*-train-*/state.json"), None)
+        return next(account.rig.provider.folder.rglob(f"*-{kind}-*/state.json"), None)
 
-    return until("the training to run", look).parent  # type: ignore[no-any-return]
+    return until("the job to run", look).parent  # type: ignore[no-any-return]
 
 
 def verified(folder: Path) -> None:
@@ -90,6 +91,24 @@ def test_the_run_of_a_dead_laptop_is_finished(
         first.conduct(made.run).wait(120)
         reasons = [job.reason for job in made.store.jobs(made.run.id)]
         assert "finished from another computer" in reasons[0]
+        assert account.at_rest()
+
+
+def test_a_merge_whose_training_only_the_first_one_has(
+    account: Office, first: Laptop, second: Laptop
+) -> None:
+    with toy(first.folder, seconds=6, backend="jarvis", offer=the_offer(account)) as made:
+        begun(account, first, made, kind="merge")
+        first.dies()
+        assert second.ask("ps", "--adopt").returncode == 0
+        waited = second.ask("wait", "toy")
+        assert waited.returncode == 0, waited.stdout + waited.stderr
+        folder = second.folder / "here" / "runs" / "toy"
+        assert (folder / "output" / "merge").read_text() == "made by merge"
+        assert (made.out / "output" / "train").read_text() == "made by train"
+        train, merge = second.store.jobs(made.run.id)
+        assert (train.phase, merge.phase) == (Phase.SUCCEEDED, Phase.SUCCEEDED)
+        assert "on the computer that began the run" in train.reason
         assert account.at_rest()
 
 
