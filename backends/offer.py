@@ -55,6 +55,7 @@ class Offer:
 
     price      for the whole offer and one hour
     source     where the price was read; `read_at` says when
+    here       it is this very machine: what is made on its disk can be used in place
     data       the backend's own note of what to ask for
     """
 
@@ -69,6 +70,7 @@ class Offer:
     cpus: int | None = None
     source: str = ""
     read_at: datetime | None = None
+    here: bool = False
     data: Mapping[str, str] = field(default_factory=dict)
 
     def cost_of(self, duration: timedelta) -> Money:

@@ -35,14 +35,13 @@ _SPARE = 64 * 1024 * 1024
 
 def begin(prepared: Prepared, store: Store, *, progress: Progress) -> RunRecord:
     """Make what this machine must have, record the run and its jobs, and start its conductor."""
-    prefix = environment.ensure(prepared.environment, progress=progress)
     run_id = _new_id()
     run = replace(
         prepared.run,
-        environment=Environment(prefix=prefix, lock=prepared.environment.lock),
-        caches=(*prepared.run.caches, *_model_cache(prepared, prefix, progress)),
+        environment=_software(prepared, progress),
+        caches=(*prepared.run.caches, *_model_cache(prepared, progress)),
     )
-    _require_room(run, prepared.output)
+    _require_room(run, prepared.output, here=prepared.offer.here)
     run = replace(run, small=_staged(run, places.run_dir(run_id) / "staged"))
     try:
         record = _recorded(prepared, store, run_id, run)
@@ -125,12 +124,25 @@ def planned_jobs(prepared: Prepared) -> list[spec.JobSpec]:
     return [build.train(prepared.run), *_jobs_after(prepared.run, 0)]
 
 
-def _model_cache(prepared: Prepared, prefix: Path, progress: Progress) -> tuple[Cache, ...]:
+def _software(prepared: Prepared, progress: Progress) -> Environment:
+    """What the jobs run with: made on this machine, or told to another one."""
+    chosen = prepared.environment
+    if not prepared.offer.here:
+        return environment.for_far(chosen)
+    return Environment(prefix=environment.ensure(chosen, progress=progress), lock=chosen.lock)
+
+
+def _model_cache(prepared: Prepared, progress: Progress) -> tuple[Cache, ...]:
     if prepared.model is None:
         return ()
     from launcher import models
 
-    folder = models.fetch(prepared.model, prefix=prefix, progress=progress)
+    folder = models.present(prepared.model)
+    if folder is None:
+        # Unpacking is the work of this machine, wherever the training is.
+        mine = prepared.environment if prepared.offer.here else environment.choose({}, gpu=False)
+        prefix = environment.ensure(mine, progress=progress)
+        folder = models.fetch(prepared.model, prefix=prefix, progress=progress)
     at = PurePosixPath(
         os.path.normpath(prepared.run.workdir / str(prepared.run.config["base_model"]))
     )
@@ -156,8 +168,10 @@ def require_secrets(names: Sequence[str]) -> None:
         )
 
 
-def _require_room(run: spec.RunSpec, output: Path) -> None:
+def _require_room(run: spec.RunSpec, output: Path, *, here: bool) -> None:
     """Refuse what cannot fit: the run's own files, and a new model where they and the results lie.
+
+    here  it runs on this machine
 
     A merge, and a full fine-tuning, write a model as large as the base model. One that comes from
     a hub has no size that is known here.
@@ -165,8 +179,9 @@ def _require_room(run: spec.RunSpec, output: Path) -> None:
     files = sum(file.size_bytes for file in (*run.small, *run.data))
     base = sum(cache.tree.size_bytes for cache in run.caches)
     made = base if run.steps.merge or run.full else 0
+    kept = files + base + made if here else 0
     for folder, needed, way_out in (
-        (places.state_dir(), files + base + made, "set FTLAUNCH_STATE_DIR to a larger disk"),
+        (places.state_dir(), kept, "set FTLAUNCH_STATE_DIR to a larger disk"),
         (output, made, "choose a larger disk with --output"),
     ):
         existing = folder

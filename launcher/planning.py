@@ -11,14 +11,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends.errors import BadInput, Capped, NoCapacity, Refused
+from backends.errors import BadInput, Capped, Refused
 from backends.job import Environment
 from backends.offer import Need, Offer
 from backends.protocol import Backend
 from backends.registry import load as load_backend
 from backends.registry import names as backend_names
 from launcher import bundle as bundling
-from launcher import environment, places, preflight, recipe
+from launcher import choosing, environment, places, preflight, recipe
 from launcher.changes import Change
 from launcher.commands import CONFIG, Target
 from launcher.derive import derive
@@ -30,7 +30,7 @@ from launcher.store import Store
 if TYPE_CHECKING:
     from launcher.recipe import Recipe
 
-_NOT_BUILT = frozenset({"jarvis", "modal", "skypilot"})
+_NOT_BUILT = frozenset({"modal", "skypilot"})
 """Backends the README speaks of; without them a guess at what was meant would mislead."""
 
 _PARAMETERS = re.compile(r"(?<![0-9A-Za-z])(\d+(?:\.\d+)?)[bB](?![0-9A-Za-z])")
@@ -75,6 +75,7 @@ class Prepared:
     backend: Backend
     backend_spec: str
     offer: Offer
+    doubt: str
     environment: environment.Spec
     model: str | None
     changes: tuple[Change, ...]
@@ -83,9 +84,10 @@ class Prepared:
     output: Path
 
 
-def prepare(request: Request, store: Store) -> Prepared:
+def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
     """Read the recipe and everything it names, check it, and settle what will be done.
 
+    dry  it will not be done: where the provider cannot be asked, its dated prices will do
     Raises Refused for what the recipe, its data or this machine does not allow, BadInput for the
     command line, Capped for a limit that cannot hold, NoCapacity when there is no such hardware.
     """
@@ -99,7 +101,13 @@ def prepare(request: Request, store: Store) -> Prepared:
             hint=f"there is: {', '.join(backend_names())}",
         )
     backend = load_backend(backend_spec, state_dir=places.backends_dir())
-    offer = _offer(backend, request, found)
+    choice = choosing.choose(
+        backend,
+        _need(request, found),
+        cap=request.max_price or found.launch.budget.max_price,
+        dry=dry,
+    )
+    offer = choice.offer
     target = _target(request, found, offer)
     config, changes = derive(bundle.config, workdir=bundle.workdir, cpu=target.kind == "cpu")
     if target.kind == "cpu":
@@ -114,7 +122,7 @@ def prepare(request: Request, store: Store) -> Prepared:
             f"the recipe brings a file named {CONFIG}, the name of the job's own config",
             hint="give the file another name",
         )
-    if target.kind != "cpu":
+    if target.kind != "cpu" and offer.here:
         environment.require_cuda13(environment.detect())
     chosen = environment.choose(config, gpu=target.kind != "cpu")
     run = spec.RunSpec(
@@ -148,6 +156,7 @@ def prepare(request: Request, store: Store) -> Prepared:
         backend=backend,
         backend_spec=backend_spec,
         offer=offer,
+        doubt=choice.doubt,
         environment=chosen,
         model=model,
         changes=(*found.changes, *bundle.changes, *changes),
@@ -170,25 +179,6 @@ def _need(request: Request, found: Recipe) -> Need:
         spot=request.spot or hardware.spot,
         regions=tuple(hardware.regions),
         nodes=hardware.nodes,
-    )
-
-
-def _offer(backend: Backend, request: Request, found: Recipe) -> Offer:
-    need = _need(request, found)
-    offers = backend.offers(need, live=False)
-    cap = request.max_price or found.launch.budget.max_price
-    affordable = [offer for offer in offers if cap is None or offer.price.amount <= cap]
-    if affordable:
-        return affordable[0]
-    if offers:
-        raise Capped(
-            f"the cheapest offer is {offers[0].price} an hour, above the limit of {cap}",
-            hint="raise --max-price, or ask for other hardware with -g",
-        )
-    kinds = ", ".join(f"{kind}:{count}" for kind, count in need.gpus) or "this job"
-    raise NoCapacity(
-        f"{backend.name} has nothing for {kinds}",
-        hint="see what there is with: ftlaunch check",
     )
 
 
@@ -295,6 +285,12 @@ def _duration(found: Recipe, request: Request, offer: Offer) -> timedelta | None
         limits.append(limit)
     cost = request.max_cost or budget.max_cost
     if cost is not None and offer.price.amount > 0:
+        if offer.price.currency != "USD":
+            raise Capped(
+                f"the limit of {cost} is in dollars, and this account pays in "
+                f"{offer.price.currency}",
+                hint="limit the time instead: --max-duration",
+            )
         limits.append(timedelta(hours=float(cost / offer.price.amount)))
     return min(limits, default=None)
 

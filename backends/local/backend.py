@@ -85,6 +85,7 @@ class Local:
             cpus=cpus,
             source="this machine",
             read_at=self._options.clock(),
+            here=True,
             # Only those asked for: a trainer takes every GPU that it can see.
             data={"devices": ",".join(str(gpu.index) for gpu in gpus)} if need.gpus else {},
         )

@@ -2,7 +2,7 @@
 
 One file on the standard library, for Python 3.9 and later, run on the job's machine:
 
-    make_environment.py LOCK PREFIX TOOLS [--python 3.11] [--import NAME]...
+    make_environment.py LOCK PREFIX TOOLS [--python 3.11] [--index URL] [--import NAME]...
 
 LOCK is a requirements file with every package pinned. PREFIX is made once for all jobs that have
 the same lock: what is whole carries a marker, written last; what is not is begun anew. TOOLS is a
@@ -30,6 +30,7 @@ import time
 from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
 MARKER = "ftlaunch.json"
+INDEXES = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX")
 PROBE = """
 import contextlib, importlib, json, sys
 failed = {}
@@ -86,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("prefix", type=os.path.abspath)
     made.add_argument("tools", type=os.path.abspath)
     made.add_argument("--python", default="3.11")
+    made.add_argument("--index", help="has the pins without a hash, if nothing configured has")
     made.add_argument("--import", dest="imports", action="append", default=[])
     return made
 
@@ -133,11 +135,24 @@ def make(asked: argparse.Namespace, held: int) -> None:
             with open(wanted, "w", encoding="utf-8") as file:
                 file.write("\n".join(pins) + "\n")
             install = [uv, "pip", "install", "--no-deps", *options, "--python"]
-            run([*install, python_of(asked.prefix), "--requirement", wanted], env, held)
+            install += [python_of(asked.prefix), "--requirement", wanted]
+            fill(install, env, held, index=asked.index if name == "plain" else None)
     probe(asked.prefix, asked.imports, held)
     marker = {"schema": 1, "lock": os.path.basename(asked.lock), "pins": len(plain) + len(hashed)}
     finish(asked.prefix, marker)
     say("environment: made in %.0f s: %d packages" % (time.monotonic() - began, marker["pins"]))
+
+
+def fill(install: List[str], env: Dict[str, str], held: int, *, index: Optional[str]) -> None:
+    """Install pins from what is configured, else from `index` alone. Raises Trouble."""
+    try:
+        run(install, env, held)
+    except Trouble:
+        if index is None:
+            raise
+        say("environment: looking in %s" % index)
+        alone_env = {key: value for key, value in env.items() if key not in INDEXES}
+        run(install, {**alone_env, "UV_DEFAULT_INDEX": index}, held)
 
 
 def python_of(prefix: str) -> str:

@@ -6,6 +6,8 @@ of it is known here. Hints, all optional:
              "name==1.0 other==2.1"
     python   the version of Python for an environment made from the lock; "3.11"
     imports  modules that must import in it: "name other"
+    index    where pins without a hash are looked for when the machine's own sources lack them
+    lasting  variables that name folders kept for later jobs of the machine: "NAME=folder OTHER=x"
 """
 
 from __future__ import annotations
@@ -80,6 +82,7 @@ def plan_software(place: Workplace, job: Job, provider: str) -> Software:
     Raises SshError; Refused when the lock cannot be read.
     """
     hints = job.environment.hints.get(provider, {})
+    job = replace(job, env={**_lasting(place, hints), **job.env})
     wanted, lock = hints.get("probe", "").split(), job.environment.lock
     if not wanted and lock is None:
         return Software(job, None, {}, "the machine's own software")
@@ -91,6 +94,12 @@ def plan_software(place: Workplace, job: Job, provider: str) -> Software:
         return Software(job, None, {}, f"the machine's own software{lacking}")
     made = _made(place, job, lock, hints, path=job.env.get("PATH") or machine.path)
     return replace(made, how=made.how + lacking)
+
+
+def _lasting(place: Workplace, hints: Mapping[str, str]) -> dict[str, str]:
+    """Variables with folders beside the run directories, where they outlive a job and a pause."""
+    pairs = (one.partition("=") for one in hints.get("lasting", "").split())
+    return {name: str(place.root / "lasting" / folder) for name, _, folder in pairs}
 
 
 def _made(
@@ -109,6 +118,7 @@ def _made(
             str(prefix),
             str(place.root / "tools"),
             f"--python={python}",
+            *([f"--index={hints['index']}"] if "index" in hints else []),
             *(f"--import={name}" for name in hints.get("imports", "").split()),
         ),
     )

@@ -62,9 +62,13 @@ def show_brief(prepared: Prepared, *, quiet: bool) -> None:
 def _heading(prepared: Prepared) -> None:
     offer = prepared.offer
     hardware = f"{offer.gpu} x {offer.count}" if offer.gpu else "CPU only"
+    if offer.region:
+        hardware += f" in {offer.region}" + (", spot" if offer.spot else "")
     price = "no charge" if offer.price.amount == 0 else f"{offer.price} an hour ({offer.source})"
     click.echo(f"run {prepared.name}: {prepared.recipe.origin}")
     click.echo(f"  on {prepared.backend_spec}: {hardware}, {price}")
+    if prepared.doubt:
+        click.echo(f"  prices are dated; {prepared.doubt}")
     if prepared.run.max_duration is not None:
         click.echo(f"  ends by itself after {prepared.run.max_duration}")
 
@@ -100,8 +104,12 @@ def _changes(prepared: Prepared) -> None:
 
 def _environment(prepared: Prepared) -> None:
     spec = prepared.environment
-    made = "made already" if environment.healthy(environment.prefix_of(spec)) else "made first"
-    click.echo(f"\nenvironment: {spec.lock.name} ({made}: {environment.prefix_of(spec)})")
+    if prepared.offer.here:
+        made = "made already" if environment.healthy(environment.prefix_of(spec)) else "made first"
+        how = f"{made}: {environment.prefix_of(spec)}"
+    else:
+        how = "the machine's own axolotl if its versions are these, else installed there"
+    click.echo(f"\nenvironment: {spec.lock.name} ({how})")
     for note in spec.notes:
         click.echo(f"  {note}")
 
@@ -119,6 +127,10 @@ def document(prepared: Prepared) -> dict[str, Any]:
             "price_per_hour": str(offer.price.amount),
             "currency": offer.price.currency,
             "source": offer.source,
+            "region": offer.region,
+            "spot": offer.spot,
+            "read_at": None if offer.read_at is None else offer.read_at.isoformat(),
+            "doubt": prepared.doubt,
         },
         "max_duration_s": prepared.run.max_duration.total_seconds()
         if prepared.run.max_duration

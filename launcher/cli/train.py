@@ -161,7 +161,7 @@ def _go(
         secrets=secrets,
     )
     store = open_store(places.state_dir())
-    prepared = planning.prepare(request, store)
+    prepared = planning.prepare(request, store, dry=dry_run)
     if dry_run:
         plan_view.show(prepared, as_json=as_json)
         return 0

@@ -6,6 +6,7 @@ with uv under the user's cache directory and hands out the folder.
 """
 
 from launcher.environment.cache import cache_dir
+from launcher.environment.far import for_far
 from launcher.environment.gpu import Gpu, detect, require_cuda13
 from launcher.environment.make import (
     Installed,
@@ -28,6 +29,7 @@ __all__ = [
     "choose",
     "detect",
     "ensure",
+    "for_far",
     "healthy",
     "inspect",
     "prefix_of",

