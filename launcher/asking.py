@@ -19,12 +19,14 @@ from pathlib import Path, PurePosixPath
 from backends.errors import BadInput, Failed, FtlaunchError, Lost
 from backends.job import LocalFile
 from backends.lease import Lease, Phase
-from backends.protocol import Backend
+from backends.protocol import Backend, Progress, silent
 from launcher import answers, launch, places
 from launcher.commands import TOKEN_VARIABLE, Decoding
 from launcher.run import build, conductor, further, inventory, pull
 from launcher.run.follow import Follower, Said
+from launcher.run.loaded import Backends
 from launcher.run.logs import LogReader, lines_here
+from launcher.run.placing import Place, place
 from launcher.run.spec import JobSpec, RunSpec
 from launcher.run.staging import stage
 from launcher.run.stop import end_job
@@ -33,24 +35,60 @@ from launcher.store import JobRecord, RunRecord, Store
 Say = Callable[[str], None] | None
 
 
+def asker(
+    store: Store,
+    run: RunRecord,
+    *,
+    base: bool = False,
+    backend: str | None = None,
+    gpus: tuple[tuple[str, int], ...] = (),
+    progress: Progress = silent,
+) -> Asker:
+    """Who asks a run's model: where its training was, or on another backend or other hardware.
+
+    Raises what `further.trained` and `placing.place` raise.
+    """
+    backends = Backends()
+    trained = further.trained(store, run, backends)
+    there = place(
+        further.settled(store, run),
+        trained,
+        run_id=run.id,
+        backends=backends,
+        backend=backend,
+        gpus=gpus,
+        progress=progress,
+    )
+    return Asker(store, run, trained, there, backends, base=base)
+
+
 @dataclass(frozen=True)
 class Asker:
     """A run's model, and how it is asked.
 
-    base  the base model as it was before the training
+    trained  the job that made it
+    there    where questions are answered
+    base     the base model as it was before the training
     """
 
     store: Store
     run: RunRecord
-    backend: Backend
+    trained: JobRecord
+    there: Place
+    backends: Backends
     base: bool = False
+
+    @property
+    def backend(self) -> Backend:
+        """Where questions are answered."""
+        return self.there.backend
 
     def one(self, text: str, *, say: Say) -> str:
         """Axolotl's own answer to one prompt. Raises Failed with the last lines of its log."""
         if not text.strip():
             raise BadInput("the prompt is empty")
         staged = self._stage(PurePosixPath("prompt.txt"), text.encode())
-        spec = build.prompt(self._spec, self._trained.id, staged, base=self.base)
+        spec = build.prompt(self._spec, self.trained.id, staged, base=self.base)
         job = self._finished(spec, say)
         return answers.extract_answer("\n".join(self.log(job)), prompt=text)
 
@@ -64,7 +102,7 @@ class Asker:
             raise BadInput(f"{prompts} is empty", hint='write rows like {"prompt": "…"}')
         pull.check_writable(output.absolute().parent)
         rows = self._stage(PurePosixPath("prompts.jsonl"), content)
-        spec = build.prompts(self._spec, self._trained.id, rows, base=self.base, decoding=decoding)
+        spec = build.prompts(self._spec, self.trained.id, rows, base=self.base, decoding=decoding)
         job = self._finished(spec, say)
         try:
             found = (inventory.home(self.run, job) / build.ANSWERS).read_bytes()
@@ -83,7 +121,7 @@ class Asker:
         os.environ[TOKEN_VARIABLE] = token
         port = free_port()
         spec = build.chat(
-            self._spec, self._trained.id, port=port, idle_seconds=idle_seconds, base=self.base
+            self._spec, self.trained.id, port=port, idle_seconds=idle_seconds, base=self.base
         )
         with self._served(spec, say) as lease:
             yield lease, port, token
@@ -93,7 +131,7 @@ class Asker:
         """A web page that is being served: its lease and its port. Ended at the end."""
         port = free_port()
         spec = build.gradio(
-            self._spec, self._trained.id, port=port, idle_seconds=idle_seconds, base=self.base
+            self._spec, self.trained.id, port=port, idle_seconds=idle_seconds, base=self.base
         )
         with self._served(spec, say) as lease:
             yield lease, port
@@ -116,11 +154,7 @@ class Asker:
 
     @property
     def _spec(self) -> RunSpec:
-        return further.settled(self.store, self.run)
-
-    @property
-    def _trained(self) -> JobRecord:
-        return further.trained(self.store, self.run, self.backend)
+        return self.there.settled
 
     def _stage(self, at: PurePosixPath, content: bytes) -> LocalFile:
         return stage(places.run_dir(self.run.id) / "staged", at, content)
@@ -128,7 +162,8 @@ class Asker:
     def _start(self, spec: JobSpec) -> int:
         further.require_idle(self.store, self.run)
         launch.require_secrets(spec.secrets)
-        added = launch.add_job(self.store, self.run, spec, further.offer_of(self._trained))
+        offer, where = self.there.offer, self.there.spec
+        added = launch.add_job(self.store, self.run, spec, offer, backend=where)
         conductor.start(self.run.id)
         return added
 
@@ -137,7 +172,7 @@ class Asker:
         job_id = self._start(spec)
         error: FtlaunchError | None = None
         told = ""
-        following = Follower(self.store, self.run, self.backend, after=after, logs=False)
+        following = Follower(self.store, self.run, self.backends, after=after, logs=False)
         for said in self._unless_interrupted(following, job_id):
             if said.event is None:
                 continue
@@ -202,7 +237,7 @@ class Asker:
             job = self.store.job(job_id)
             if job.closed_at is not None:
                 return
-            end_job(self.store, job, self.backend, timedelta(seconds=5))
+            end_job(self.store, job, self.backends, timedelta(seconds=5))
             time.sleep(0.2)
 
 

@@ -85,14 +85,16 @@ def add_jobs(
     offer: Offer,
     *,
     resume: tuple[int, str] | None = None,
+    backend: str | None = None,
 ) -> int:
     """The jobs the recipe asks for, in order; returns the first one's id.
 
-    resume  an earlier job's id and its checkpoint, to go on from
+    resume   an earlier job's id and its checkpoint, to go on from
+    backend  where they go; None: where the run is
     """
-    first = add_job(store, record, build.train(run, resume=resume), offer)
+    first = add_job(store, record, build.train(run, resume=resume), offer, backend=backend)
     for job in _jobs_after(run, first):
-        add_job(store, record, job, offer)
+        add_job(store, record, job, offer, backend=backend)
     return first
 
 
@@ -105,7 +107,14 @@ def _jobs_after(run: spec.RunSpec, trained: int) -> list[spec.JobSpec]:
     return [replace(job, after_success=True) for job in jobs]
 
 
-def add_job(store: Store, record: RunRecord, job: spec.JobSpec, offer: Offer) -> int:
+def add_job(
+    store: Store,
+    record: RunRecord,
+    job: spec.JobSpec,
+    offer: Offer,
+    *,
+    backend: str | None = None,
+) -> int:
     """Record one job under a name that no other job of anybody has; returns its id."""
     slug = re.sub(r"[^a-z0-9]+", "-", record.name.lower()).strip("-")[:16] or "run"
     name = f"ftl-{slug}-{job.kind[:10]}-{random_source.token_hex(3)}"
@@ -115,6 +124,7 @@ def add_job(store: Store, record: RunRecord, job: spec.JobSpec, offer: Offer) ->
         name=name,
         spec=spec.job_to_json(job),
         offer=spec.offer_to_json(offer),
+        backend=backend,
     )
     return added.id
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from launcher.derive import derive
 from launcher.on_finish import OnFinish
 from launcher.recipe.model import holds_a_secret
 from launcher.run import pull, spec
+from launcher.run.surroundings import of_target
 from launcher.store import Store
 
 if TYPE_CHECKING:
@@ -236,17 +236,7 @@ def _variables(
     variables: dict[str, str] = {}
     if bundle.offline:
         variables["HF_HUB_OFFLINE"] = "1"
-    if target.kind == "cpu":
-        variables["CUDA_VISIBLE_DEVICES"] = ""
-        # Left to itself, accelerate counts the cores of the whole machine, and may find none.
-        variables["OMP_NUM_THREADS"] = str(offer.cpus or 1)
-        # Threads that spin while they wait lose most of their time when another program has one of
-        # the cores: 15 rounds of matrix products against 42, on two cores with one of them busy.
-        variables["OMP_WAIT_POLICY"] = "passive"
-    devices = offer.data.get("devices")
-    if target.kind == "cuda" and devices and not os.environ.get("CUDA_VISIBLE_DEVICES"):
-        variables["CUDA_VISIBLE_DEVICES"] = devices
-        variables["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as the driver's own tool counts
+    variables.update(of_target(target, offer))
     for name in request.env:
         if holds_a_secret(name):
             raise BadInput(

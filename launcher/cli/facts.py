@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from backends.errors import FtlaunchError
 from backends.lease import Phase
-from backends.registry import load
-from launcher import places
+from launcher.run.loaded import Backends
 from launcher.store import JobRecord, RunRecord, Store
-
-if TYPE_CHECKING:
-    from backends.protocol import Backend
 
 
 def find(store: Store, name: str | None) -> RunRecord:
     """The run of this name, or the last one."""
     return store.run(name) if name else store.last_run()
-
-
-def backend_of(run: RunRecord) -> Backend:
-    """The backend that the run is on."""
-    return load(run.backend, state_dir=places.backends_dir())
 
 
 def row_of(store: Store, run: RunRecord) -> dict[str, Any]:
@@ -39,19 +30,21 @@ def row_of(store: Store, run: RunRecord) -> dict[str, Any]:
         "output": str(run.output_dir),
     }
     jobs = [job for job in store.jobs(run.id) if job.closed_at is None]
-    job = next((job for job in jobs if job.open), jobs[0] if jobs else None)
+    # One that has ended may only be waited with, for a later job on the same machine.
+    working = [job for job in jobs if job.open and job.ended_at is None]
+    job = next(iter([*working, *(job for job in jobs if job.open), *jobs]), None)
     if job is not None:
         row["job"] = job.kind
-        row["phase"] = now_phase(run, job).value
+        row["phase"] = now_phase(job).value
     return row
 
 
-def now_phase(run: RunRecord, job: JobRecord) -> Phase:
+def now_phase(job: JobRecord) -> Phase:
     """How an open job stands, asked of its backend; the store alone would repeat old news."""
     if job.ended_at is not None or job.lease is None:
         return job.phase
     try:
-        return backend_of(run).observe(job.lease).phase
+        return Backends().of(job).observe(job.lease).phase
     except FtlaunchError:
         return Phase.UNKNOWN
 
@@ -66,7 +59,7 @@ def describe(store: Store, run: RunRecord) -> dict[str, Any]:
         {
             "kind": job.kind,
             "name": job.name,
-            "phase": (now_phase(run, job) if job.closed_at is None else job.phase).value,
+            "phase": (now_phase(job) if job.closed_at is None else job.phase).value,
             "reason": job.reason,
             "exit_code": job.exit_code,
             "launched_at": _iso(job.launched_at),

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from backends.protocol import Progress
-from launcher import places
 from launcher.cli.telling import LAST_LINES, QUIET_EVENTS, tell_event, ways_back
 from launcher.run.follow import Follower, Said, verdict
+from launcher.run.loaded import Backends
 from launcher.store import Event, RunRecord, Store
 
 if TYPE_CHECKING:
@@ -48,16 +48,13 @@ def follow(
     detach  return as soon as it runs by itself
     logs    print the job's own lines; by default when the output is not a terminal
     """
-    from backends.registry import load
-
-    backend = load(run.backend, state_dir=places.backends_dir())
     live = sys.stdout.isatty() and not as_json
     show_logs = (not live and not as_json) if logs is None else logs
     screen = _screen(live=live, logs=show_logs, quiet=as_json)
     follower = Follower(
         store,
         run,
-        backend,
+        Backends(),
         after=after,
         logs=not detach,
         until=_runs_by_itself if detach else None,

@@ -24,6 +24,8 @@ from launcher.cli import options
     type=click.Path(path_type=Path),
     help="Where the answers go; needed with --prompts.",
 )
+@options.backend
+@options.gpu
 @click.option("--chat", is_flag=True, help="Talk to it in this terminal.")
 @click.option("--gradio", is_flag=True, help="A web page on this machine; no public link.")
 @click.option("--base", is_flag=True, help="Ask the base model, as it was before training.")
@@ -68,6 +70,8 @@ def inference(
     prompt: str | None,
     prompts: Path | None,
     output: Path | None,
+    backend: str | None,
+    gpus: tuple[tuple[str, int], ...],
     chat: bool,
     gradio: bool,
     base: bool,
@@ -82,8 +86,8 @@ def inference(
     from datetime import timedelta
 
     from launcher import asking, commands, places
-    from launcher.cli import session
-    from launcher.cli.facts import backend_of, find
+    from launcher.cli import following, session
+    from launcher.cli.facts import find
     from launcher.store import open_store
 
     if [prompt is not None, prompts is not None, chat, gradio].count(True) != 1:
@@ -92,7 +96,14 @@ def inference(
         raise click.UsageError("--prompts FILE and -o FILE go together")
     store = open_store(places.state_dir())
     found = find(store, run)
-    asker = asking.Asker(store, found, backend_of(found), base=base)
+    asker = asking.asker(
+        store,
+        found,
+        base=base,
+        backend=backend,
+        gpus=gpus,
+        progress=following.start_up(quiet=as_json),
+    )
     progress = None if as_json else lambda text: click.echo(f"  {text}", err=True)
     if prompt is not None:
         text = sys.stdin.read() if prompt == "-" else prompt

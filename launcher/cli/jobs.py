@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -12,58 +13,87 @@ from launcher.cli import options
 _detach = click.option("-d", "--detach", is_flag=True, help="Return once it runs by itself.")
 
 
+def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What these commands all take."""
+    asked = (options.run_argument, options.backend, options.gpu, _detach, options.as_json)
+    for option in reversed(asked):
+        command = option(command)
+    return command
+
+
 @click.command()
-@options.run_argument
-@_detach
-@options.as_json
-def merge(run: str | None, detach: bool, as_json: bool) -> int:
+@_shared
+def merge(run: str | None, **how: Any) -> int:
     """Merge RUN's adapter into its base model (default: the last run's)."""
-    return _add("merge", run, detach=detach, as_json=as_json)
+    return _add("merge", run, **how)
 
 
 @click.command()
-@options.run_argument
-@_detach
-@options.as_json
-def evaluate(run: str | None, detach: bool, as_json: bool) -> int:
+@_shared
+def evaluate(run: str | None, **how: Any) -> int:
     """Run the recipe's own evaluation on RUN's model (default: the last run's)."""
-    return _add("evaluate", run, detach=detach, as_json=as_json)
+    return _add("evaluate", run, **how)
 
 
 @click.command()
-@options.run_argument
-@_detach
-@options.as_json
-def resume(run: str | None, detach: bool, as_json: bool) -> int:
+@_shared
+def resume(run: str | None, **how: Any) -> int:
     """Go on training RUN from its newest complete checkpoint (default: the last run)."""
-    return _add("resume", run, detach=detach, as_json=as_json)
+    return _add("resume", run, **how)
 
 
-def _add(kind: str, name: str | None, **how: Any) -> int:
+def _add(
+    kind: str,
+    name: str | None,
+    *,
+    backend: str | None,
+    gpus: tuple[tuple[str, int], ...],
+    detach: bool,
+    as_json: bool,
+) -> int:
     from launcher import launch, places
     from launcher.cli import following
-    from launcher.cli.facts import backend_of, find
+    from launcher.cli.facts import find
     from launcher.run import build, conductor, further
+    from launcher.run.loaded import Backends
+    from launcher.run.placing import place
     from launcher.store import open_store
 
-    store = open_store(places.state_dir())
+    store, backends = open_store(places.state_dir()), Backends()
     run = find(store, name)
-    backend = backend_of(run)
     further.require_idle(store, run)
     settled = further.settled(store, run)
     launch.require_secrets(settled.secrets)
     after = further.last_event(store, run)
+    where: dict[str, Any] = {
+        "run_id": run.id,
+        "backends": backends,
+        "backend": backend,
+        "gpus": gpus,
+        "progress": following.start_up(quiet=as_json),
+    }
     if kind == "resume":
-        first = further.resume(store, run, backend, settled)
+        before, checkpoint = further.resumable(store, run, backends, settled)
+        there = place(settled, before, **where)
+        launch.add_jobs(
+            store,
+            run,
+            there.settled,
+            there.offer,
+            resume=(before.id, checkpoint),
+            backend=there.spec,
+        )
+        added = None
     else:
-        trained = further.trained(store, run, backend)
+        trained = further.trained(store, run, backends)
         if kind == "merge" and settled.full:
             raise BadInput(
                 f"{run.name} is a full fine-tuning: its output is the whole model already",
                 hint=f"it is in {run.output_dir}/output",
             )
         make = build.merge if kind == "merge" else build.evaluate
-        first = launch.add_job(store, run, make(settled, trained.id), further.offer_of(trained))
+        there = place(settled, trained, **where)
+        job = make(there.settled, trained.id)
+        added = launch.add_job(store, run, job, there.offer, backend=there.spec)
     conductor.start(run.id)
-    alone = None if kind == "resume" else first
-    return following.follow(store, run, after=after, job_id=alone, **how)
+    return following.follow(store, run, after=after, job_id=added, detach=detach, as_json=as_json)

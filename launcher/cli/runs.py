@@ -13,8 +13,9 @@ import click
 from backends.errors import BadInput
 from launcher import places
 from launcher.cli import options
-from launcher.cli.facts import backend_of, describe, find, row_of
+from launcher.cli.facts import describe, find, row_of
 from launcher.plan_text import printable
+from launcher.run.loaded import Backends
 from launcher.store import RunRecord, Store, open_store
 
 PAGE = 50
@@ -127,13 +128,14 @@ def logs(run: str | None, follow_: bool, lines: int | None, step: str | None, as
 
     store = open_store(places.state_dir())
     found = find(store, run)
-    backend = backend_of(found)
+    backends = Backends()
     kept: list[tuple[str, str, str]] = []
     seen = 0
     for job in store.jobs(found.id):
         if job.files is None:
             found_lines = iter(lines_here(inventory.home(found, job), job.id, step=step))
         else:
+            backend = backends.of(job)
             reader = LogReader(backend, job.files, step=step)
             found_lines = reader.lines(inventory.state(backend, job.files))
         for line in found_lines:
@@ -167,7 +169,7 @@ def _follow_logs(
 
     count = 0
     try:
-        for said in Follower(store, run, backend_of(run), whole=True):
+        for said in Follower(store, run, Backends(), whole=True):
             if said.line is not None and (step is None or said.line.step == step):
                 count += 1
                 if count > skip:
@@ -218,7 +220,7 @@ def wait(run: str | None, timeout: timedelta | None, as_json: bool) -> int:
     after = further.last_event(store, found)
     if any(job.open for job in store.jobs(found.id)):
         conductor.start(found.id)
-    follower = Follower(store, found, backend_of(found), after=after, logs=False)
+    follower = Follower(store, found, Backends(), after=after, logs=False)
     for _ in follower.rounds():
         if end is not None and time.monotonic() > end:
             raise BadInput(
@@ -250,7 +252,7 @@ def stop(run: str | None, at_once: bool, grace: timedelta, as_json: bool) -> int
 
     store = open_store(places.state_dir())
     found = find(store, run)
-    report = stop_run(store, found, backend_of(found), grace=timedelta() if at_once else grace)
+    report = stop_run(store, found, Backends(), grace=timedelta() if at_once else grace)
     if as_json:
         click.echo(json.dumps(describe(store, store.run(found.id)), indent=2))
     else:
@@ -270,7 +272,7 @@ def pull(run: str | None, output: Path | None, everything: bool, as_json: bool) 
 
     store = open_store(places.state_dir())
     found = find(store, run)
-    backend = backend_of(found)
+    backends = Backends()
     into = (output or found.output_dir).absolute()
     pulling.check_writable(into)
     results = []
@@ -278,7 +280,7 @@ def pull(run: str | None, output: Path | None, everything: bool, as_json: bool) 
         if job.files is None or job.kind == "inference":
             continue
         patterns = ("output/**",) if everything else job_from_json(job.spec).pull
-        pulled = pulling.pull(backend, job, into, patterns=patterns)
+        pulled = pulling.pull(backends.of(job), job, into, patterns=patterns)
         # Only what is in its own place can be built on later, and let go of at the provider.
         if job.ended_at is not None and into == found.output_dir.absolute():
             store.mark_pulled(job.id)
@@ -314,12 +316,12 @@ def rm(run: str, yes: bool, as_json: bool) -> None:
             abort=True,
             err=True,
         )
-    backend = backend_of(found)
+    backends = Backends()
     # First forgotten, then discarded: a job that another terminal began meanwhile stops us here.
     store.remove_run(found.id)
     for job in jobs:
         if job.files is not None:
-            backend.discard(job.files)
+            backends.of(job).discard(job.files)
     shutil.rmtree(places.run_dir(found.id), ignore_errors=True)
     if as_json:
         click.echo(json.dumps({"removed": found.name}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backends.errors import Lost
 from backends.job import Files
-from backends.lease import Keep
+from backends.lease import Keep, Phase
 from launcher.on_finish import bills, ending
 from launcher.run import pull
 from launcher.run.desk import Desk, counts
@@ -27,6 +27,12 @@ def bring_home(desk: Desk, job: JobRecord) -> None:
     if counts(job):
         sizes = {"files": len(pulled.files), "bytes": pulled.size_bytes}
         desk.say("pulled", pulled.sentence(), job, **sizes)
+
+
+def is_worth_holding(desk: Desk, job: JobRecord) -> bool:
+    """Whether a job's machine, once it is let go of, would have to be paid for anew."""
+    offer = offer_from_json(job.offer)
+    return job.lease is not None and bills(offer) and _keep(desk, job) is not None
 
 
 def let_go(desk: Desk, job: JobRecord) -> None:
@@ -73,5 +79,14 @@ def _close(desk: Desk, job: JobRecord, files: Files | None) -> None:
 
 def _settle(desk: Desk, job: JobRecord) -> None:
     # The run's phase first: a crash between the two is then mended by closing again.
-    if counts(job):
+    if counts(job) and not any(_came_after(job, other) for other in desk.store.jobs(desk.run.id)):
         desk.store.set_run(desk.run.id, desk.store.job(job.id).phase)
+
+
+def _came_after(job: JobRecord, other: JobRecord) -> bool:
+    """Whether the run's phase is the other's already: a job can be let go of after a later one.
+
+    One that was left out says nothing about the run.
+    """
+    tried = other.intent_at is not None or other.phase is Phase.FAILED
+    return other.id > job.id and other.closed_at is not None and counts(other) and tried

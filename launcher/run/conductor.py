@@ -11,6 +11,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -85,10 +86,11 @@ class Conductor:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._store = desk.store
+        self._home: set[int] = set()
 
     def finish(self) -> None:
         """Every open job to its end, in order; one that fails leaves out those that need it."""
-        while job := next((j for j in self._store.jobs(self._desk.run.id) if j.open), None):
+        while job := self._next():
             try:
                 self._job(job)
             except FtlaunchError as error:
@@ -98,6 +100,23 @@ class Conductor:
                 text = f"ftlaunch itself failed: {error!r}"
                 self._desk.say("error", text, job, exit_code=1, fatal=True)
                 raise
+
+    def _next(self) -> JobRecord | None:
+        """The first job there is something to do for."""
+        jobs = [job for job in self._store.jobs(self._desk.run.id) if job.open]
+        return next((j for j in jobs if j.id not in self._home or not self._lends(j, jobs)), None)
+
+    def _lends(self, job: JobRecord, jobs: Sequence[JobRecord]) -> bool:
+        """Whether a planned job is to run on what this one ran on, which therefore is held on to.
+
+        To let go of it would be to pay for another one, and for sending everything there again.
+        """
+        return closing.is_worth_holding(self._desk, job) and any(
+            attach.job_id == job.id
+            for later in jobs
+            if later.ended_at is None and later.backend == job.backend
+            for attach in self._desk.wanted(later).attach
+        )
 
     def _job(self, job: JobRecord) -> None:
         if job.ended_at is None:
@@ -109,7 +128,9 @@ class Conductor:
         job = self._store.job(job.id)
         if job.pulled_at is None:
             closing.bring_home(self._desk, job)
-        closing.let_go(self._desk, self._store.job(job.id))
+        self._home.add(job.id)
+        if not self._lends(job, [j for j in self._store.jobs(self._desk.run.id) if j.open]):
+            closing.let_go(self._desk, self._store.job(job.id))
 
     def _blocked(self, job: JobRecord) -> bool:
         """A job that works on another's output is left out when there is none."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from backends.errors import FtlaunchError
 from backends.lease import Phase
-from backends.protocol import Backend
 from launcher.run import conductor, inventory
+from launcher.run.loaded import Backends
 from launcher.run.logs import Line, LogReader, lines_here
 from launcher.store import Event, JobRecord, RunRecord, Store
 
@@ -41,7 +41,7 @@ class Follower:
         self,
         store: Store,
         run: RunRecord,
-        backend: Backend,
+        backends: Backends,
         *,
         after: int = 0,
         logs: bool = True,
@@ -50,7 +50,7 @@ class Follower:
     ) -> None:
         self._store = store
         self._run = run
-        self._backend = backend
+        self._backends = backends
         self._after = after
         events = store.events(run.id, after=after)
         self._old = events[-1].id if whole and events else after
@@ -112,10 +112,11 @@ class Follower:
                     self._seen[job.id] = line.seq
                     yield Said(job, line=line)
             return
+        backend = self._backends.of(job)
         reader = self._readers.get(job.id)
         if reader is None:
-            reader = self._readers[job.id] = LogReader(self._backend, job.files)
-        state = inventory.state(self._backend, job.files)
+            reader = self._readers[job.id] = LogReader(backend, job.files)
+        state = inventory.state(backend, job.files)
         for line in reader.lines(state):
             self._seen[job.id] = max(line.seq, self._seen.get(job.id, -1))
             yield Said(job, line=line)

@@ -8,9 +8,8 @@ from pathlib import PurePosixPath
 
 from backends.errors import BadInput, Lost, Refused
 from backends.lease import Phase
-from backends.offer import Offer
-from backends.protocol import Backend
 from launcher.run import inventory, spec
+from launcher.run.loaded import Backends
 from launcher.run.spec import RunSpec
 from launcher.store import JobRecord, RunRecord, Store
 
@@ -18,11 +17,6 @@ from launcher.store import JobRecord, RunRecord, Store
 def settled(store: Store, run: RunRecord) -> RunSpec:
     """The run's settled recipe."""
     return spec.run_from_json(store.run_spec(run.id))
-
-
-def offer_of(job: JobRecord) -> Offer:
-    """The hardware an earlier job had."""
-    return spec.offer_from_json(job.offer)
 
 
 def last_event(store: Store, run: RunRecord) -> int:
@@ -41,7 +35,7 @@ def require_idle(store: Store, run: RunRecord) -> None:
             )
 
 
-def trained(store: Store, run: RunRecord, backend: Backend) -> JobRecord:
+def trained(store: Store, run: RunRecord, backends: Backends) -> JobRecord:
     """The job whose output is the run's model: the last training that left an adapter or a model.
 
     Raises BadInput when the run has not trained, Lost when nothing of it is left.
@@ -51,7 +45,7 @@ def trained(store: Store, run: RunRecord, backend: Backend) -> JobRecord:
         raise BadInput(f"{run.name} has not trained anything")
     for job in reversed(jobs):
         if _is_anywhere(run, job) and (
-            job.phase is Phase.SUCCEEDED or _has_model(run, backend, job)
+            job.phase is Phase.SUCCEEDED or _has_model(run, backends, job)
         ):
             return job
     raise Lost(
@@ -69,12 +63,12 @@ def _is_anywhere(run: RunRecord, job: JobRecord) -> bool:
     return job.files is not None or inventory.inventory_here(run, job) is not None
 
 
-def _has_model(run: RunRecord, backend: Backend, job: JobRecord) -> bool:
+def _has_model(run: RunRecord, backends: Backends, job: JobRecord) -> bool:
     if job.files is None:
         entries = inventory.inventory_here(run, job) or []
     else:
         try:
-            entries, _ = inventory.inventory(backend, job.files)
+            entries, _ = inventory.inventory(backends.of(job), job.files)
         except Lost:
             return False
     return any(
@@ -85,31 +79,30 @@ def _has_model(run: RunRecord, backend: Backend, job: JobRecord) -> bool:
     )
 
 
-def resume(store: Store, run: RunRecord, backend: Backend, settled: RunSpec) -> int:
-    """Add a training that goes on from the newest complete checkpoint, then what follows it.
+def resumable(
+    store: Store, run: RunRecord, backends: Backends, settled: RunSpec
+) -> tuple[JobRecord, str]:
+    """The training to go on from, and its newest complete checkpoint.
 
     A training that ended before its first checkpoint is passed over for the one before it.
-    Returns the new training job's id. Raises Refused when there is no complete checkpoint, or when
+    Raises Refused when there is no complete checkpoint, or when
     a file of the recipe is no longer what it was.
     """
-    from launcher import launch
-
     for before in reversed(_trainings(store, run)):
-        newest = _checkpoint(run, backend, before)
+        newest = _checkpoint(run, backends, before)
         if newest is not None:
             _require_same(settled)
-            offer = offer_of(before)
-            return launch.add_jobs(store, run, settled, offer, resume=(before.id, newest))
+            return before, newest
     raise Refused(
         f"{run.name} has no complete checkpoint to go on from",
         hint=f"train it again with: ftlaunch train {run.recipe}",
     )
 
 
-def _checkpoint(run: RunRecord, backend: Backend, job: JobRecord) -> str | None:
+def _checkpoint(run: RunRecord, backends: Backends, job: JobRecord) -> str | None:
     """A job's newest complete checkpoint, at its provider or as it was pulled."""
     if job.files is not None:
-        return inventory.newest_checkpoint(inventory.state(backend, job.files))
+        return inventory.newest_checkpoint(inventory.state(backends.of(job), job.files))
     entries = inventory.inventory_here(run, job) or []
     rows = [
         {"path": str(path), "complete": _complete(run, job, path, entries)}

@@ -9,15 +9,15 @@ from datetime import timedelta
 
 from backends.errors import MayStillBill
 from backends.lease import Signal
-from backends.protocol import Backend
 from launcher.run import conductor, further
+from launcher.run.loaded import Backends
 from launcher.store import JobRecord, RunRecord, Store
 
 MARGIN = timedelta(minutes=2)
 """What a kill, a pull and a release may take after the grace is over."""
 
 
-def stop(store: Store, run: RunRecord, backend: Backend, *, grace: timedelta) -> str:
+def stop(store: Store, run: RunRecord, backends: Backends, *, grace: timedelta) -> str:
     """End the run's open jobs and wait for the end; returns a sentence for a person.
 
     Raises MayStillBill when the end is not confirmed, or when the conductor says that it needs a
@@ -29,7 +29,7 @@ def stop(store: Store, run: RunRecord, backend: Backend, *, grace: timedelta) ->
     after = further.last_event(store, run)
     for job in reversed(open_jobs):
         store.ask_stop(job.id)
-        end_job(store, job, backend, grace)
+        end_job(store, job, backends, grace)
     conductor.start(run.id)
     deadline = time.monotonic() + (grace + MARGIN).total_seconds()
     for look in itertools.count(1):
@@ -42,7 +42,7 @@ def stop(store: Store, run: RunRecord, backend: Backend, *, grace: timedelta) ->
             conductor.start(run.id)
         for job in open_jobs:
             # A launch that was under way when the stop was asked for has its lease by now.
-            end_job(store, store.job(job.id), backend, grace)
+            end_job(store, store.job(job.id), backends, grace)
     now = store.run(run.id)
     return f"{now.name}: {now.phase}; results are in {now.output_dir}"
 
@@ -59,11 +59,11 @@ def _require_confirmed(
         raise MayStillBill(f"{run.name} has not confirmed its end", hint=look)
 
 
-def end_job(store: Store, job: JobRecord, backend: Backend, grace: timedelta) -> None:
+def end_job(store: Store, job: JobRecord, backends: Backends, grace: timedelta) -> None:
     """Ask one job to end, whatever it is at; may be asked again."""
     if job.ended_at is not None:
         return
     if job.intent_at is None and store.mark_not_begun(job.id, "stopped before it began"):
         return
     if job.lease is not None and job.launched_at is not None:
-        backend.signal(job.lease, Signal.STOP, grace=grace)
+        backends.of(job).signal(job.lease, Signal.STOP, grace=grace)

@@ -9,8 +9,8 @@ import pytest
 from toy_run import job, toy
 
 from backends import Files, Lost, Phase
-from backends.registry import load
 from launcher.run import further, inventory, spec
+from launcher.run.loaded import Backends
 from launcher.store import Store
 
 
@@ -26,19 +26,19 @@ def training(store: Store, phase: Phase, files: Files | None) -> int:
 
 def test_a_training_that_left_nothing_does_not_hide_the_one_before(tmp_path: Path) -> None:
     with toy(tmp_path) as made:
-        backend = load("local", state_dir=made.state / "backends")
+        backends = Backends(made.state / "backends")
         good = training(made.store, Phase.SUCCEEDED, Files("local", "a.00000000"))
         training(made.store, Phase.FAILED, None)
         training(made.store, Phase.STOPPED, Files("local", "gone.00000000"))
-        assert further.trained(made.store, made.run, backend).id == good
+        assert further.trained(made.store, made.run, backends).id == good
 
 
 def test_no_model_at_all_is_said(tmp_path: Path) -> None:
     with toy(tmp_path) as made:
-        backend = load("local", state_dir=made.state / "backends")
+        backends = Backends(made.state / "backends")
         training(made.store, Phase.FAILED, Files("local", "gone.00000000"))
         with pytest.raises(Lost, match="left a model"):
-            further.trained(made.store, made.run, backend)
+            further.trained(made.store, made.run, backends)
 
 
 def test_the_newest_complete_checkpoint_is_the_highest_number() -> None:
