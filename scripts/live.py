@@ -15,7 +15,6 @@ still bill.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -25,15 +24,18 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import FrameType
 from typing import Any
 
 from backends import registry
 from backends.errors import FtlaunchError, Lost, NoCapacity
-from backends.lease import Keep, Lease
+from backends.lease import Keep, Lease, Phase
 from backends.offer import Need, Offer
 from backends.protocol import Backend
+from launcher.run.inventory import Entry, inventory_here, selected
+from launcher.run.pull import is_same
+from launcher.run.spec import job_from_json
 from launcher.store import open_store
 
 KEYS = {"jarvis": "JL_API_KEY"}
@@ -94,20 +96,22 @@ class Trial:
     def _require_whole(self) -> None:
         """Every job has succeeded, is pulled and let go of; what was pulled is what was made."""
         store = open_store(self._state)
-        for job in store.jobs(store.run(self._run).id):
-            if job.phase.value != "succeeded" or job.pulled_at is None or job.closed_at is None:
+        run = store.run(self._run)
+        wanted: dict[PurePosixPath, Entry] = {}
+        for job in store.jobs(run.id):
+            if job.phase is not Phase.SUCCEEDED or job.pulled_at is None or job.closed_at is None:
                 raise Failed(f"{job.kind} is not whole: {job.phase} {job.reason}")
-        rows = [
-            row
-            for manifest in sorted((self._out / "manifests").glob("*.json"))
-            for row in json.loads(manifest.read_bytes())["files"]
+            pulled = job_from_json(job.spec).pull
+            entries = inventory_here(run, job) or []
+            # A later job may have written over what an earlier one made.
+            wanted |= {entry.path: entry for entry in entries if selected(entry.path, pulled)}
+        wrong = [
+            str(path) for path, entry in wanted.items() if not is_same(self._out / path, entry)
         ]
-        here = [row for row in rows if (self._out / row["path"]).is_file()]
-        wrong = [row["path"] for row in here if not _is_same(self._out / row["path"], row)]
-        weights = [row["path"] for row in here if str(row["path"]).endswith(".safetensors")]
+        weights = [str(path) for path in wanted if path.suffix == ".safetensors"]
         if wrong or not weights:
             raise Lost(f"what was pulled is not what was made: {wrong or 'there are no weights'}")
-        print(f"verified: {len(here)} files, among them {', '.join(weights)}", flush=True)
+        print(f"verified: {len(wanted)} files, among them {', '.join(weights)}", flush=True)
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────
 
@@ -197,12 +201,6 @@ class Failed(Exception):
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
         self.code = code
-
-
-def _is_same(path: Path, row: Mapping[str, Any]) -> bool:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return bool(digest == row["sha256"])
 
 
 def main(argv: Sequence[str]) -> int:

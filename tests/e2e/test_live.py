@@ -1,0 +1,90 @@
+"""`scripts/live.py` as it is, against the loopback provider: real axolotl, and what goes wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from jarvis_rig import OnJarvis, jarvis
+from laptops import until
+
+pytestmark = pytest.mark.timeout(900)
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "live.py"
+RECIPE = """
+config: tiny
+set:
+  lora_mlp_kernel: false
+  lora_qkv_kernel: false
+  lora_o_kernel: false
+  flash_attention: false
+  bf16: false
+"""
+"""On a machine that the provider says has a GPU, and that has none: axolotl must do without."""
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[OnJarvis]:
+    with jarvis(tmp_path / "cloud", tmp_path / "unused") as made:
+        yield made
+
+
+def live(tmp_path: Path) -> subprocess.Popen[str]:
+    recipe = tmp_path / "recipe.yml"
+    recipe.write_text(RECIPE)
+    made = tmp_path / "made"
+    made.mkdir()
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), "jarvis"],
+        env={**os.environ, "LIVE_RECIPE": str(recipe), "TMPDIR": str(made)},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
+
+
+def at_rest(rig: OnJarvis) -> bool:
+    until("the end of all bills", lambda: not rig.provider.meter.billing(), 20)
+    return not rig.provider.account["keys"]
+
+
+@pytest.mark.axolotl
+@pytest.mark.network
+def test_the_whole_job(rig: OnJarvis, tmp_path: Path) -> None:
+    process = live(tmp_path)
+    said, _ = process.communicate(timeout=800)
+    assert process.returncode == 0, said
+    assert "adapter_model.safetensors" in said
+    assert "output/merged/model.safetensors" in said
+    assert "it cost about 0." in said
+    assert "nothing of it is left at the provider" in said
+    assert at_rest(rig)
+
+
+def test_interrupted_it_ends_what_it_began(rig: OnJarvis, tmp_path: Path) -> None:
+    process = live(tmp_path)
+    until("a machine", lambda: any(m.status == "Running" for m in rig.provider.machines))
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 130, said
+    assert "interrupted" in said
+    assert "nothing of it is left at the provider" in said
+    assert at_rest(rig)
+
+
+def test_what_does_not_end_is_said(rig: OnJarvis, tmp_path: Path) -> None:
+    rig.provider.fate(fail="no disk")
+    rig.provider.fail("POST", ".*destroy.*", 500, times=None)
+    process = live(tmp_path)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 8, said
+    assert "this may still bill: the machine of ftl-live-" in said
+    rig.provider.forgive()
