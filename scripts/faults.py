@@ -3,8 +3,9 @@
     python scripts/faults.py           go on with this commit's run, or begin one
     python scripts/faults.py --fresh   begin anew
 
-The result, with its seed and commit, is kept in `tests/faults/results.json`. A run of another
-commit or seed begins anew; a case that has passed is not run again.
+The result, with its seed and commit, is kept in `tests/faults/results.json`, and what the rented
+machines' cases measured in `tests/faults/jarvis/results.json`. A run of another commit or seed
+begins anew; a case that has passed is not run again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "tests" / "faults" / "results.json"
+TABLE = ROOT / "tests" / "faults" / "jarvis" / "results.json"
+sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests"), str(ROOT)]
+
+from jarvis_faults.report import PROPERTY, from_groups, groups, key, summary, table  # noqa: E402
+
 SEED = "20260101"
 PIECE = 60
 
@@ -36,21 +42,55 @@ def main(arguments: Sequence[str]) -> int:
     if report is None:
         report = {"commit": commit, "seed": SEED, "dirty": dirty, "failed": [], "passed": []}
     done = set(report["passed"])
+    rows = Rows.known(report)
     left = [case for case in cases if case not in done]
     print(f"{len(cases)} cases, {len(cases) - len(left)} passed before, seed {SEED}, {commit[:12]}")
     began = time.monotonic()
     for start in range(0, len(left), PIECE):
         piece = left[start : start + PIECE]
-        passed = _run(piece)
+        passed = _run(piece, rows)
         report["passed"] = sorted({*report["passed"], *passed})
         report["failed"] = sorted({*report["failed"], *piece} - set(report["passed"]))
         _keep(report, total=len(cases))
+        rows.keep(report)
         minutes = (time.monotonic() - began) / 60
         print(f"{len(report['passed'])} passed, {len(report['failed'])} failed, {minutes:.1f} min")
+    rows.show()
     for case in report["failed"]:
         print(f"FAILED {case}")
     print(f"{len(report['passed'])} passed, {len(report['failed'])} failed")
     return 1 if report["failed"] else 0
+
+
+class Rows:
+    """What the cases of rented machines measured, case by case."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self._rows = rows
+
+    @classmethod
+    def known(cls, report: dict[str, Any]) -> Rows:
+        """Those of the run that is gone on with; none when it begins."""
+        found = _json(TABLE)
+        same = found is not None and found.get("commit") == report["commit"]
+        if found is None or not same or not report["passed"]:
+            return cls([])
+        return cls(from_groups(found["tried"]))
+
+    def add(self, row: dict[str, Any]) -> None:
+        """One more; it takes the place of an earlier try of the same case."""
+        self._rows = [one for one in self._rows if key(one) != key(row)] + [row]
+
+    def keep(self, report: dict[str, Any]) -> None:
+        """Write them down."""
+        head = {name: report[name] for name in ("commit", "dirty", "seed", "written_at")}
+        whole = {**head, "summary": summary(self._rows), "tried": groups(self._rows)}
+        _replace(TABLE, whole)
+
+    def show(self) -> None:
+        """Print the table."""
+        for line in table(self._rows):
+            print(line)
 
 
 def _environment() -> dict[str, str]:
@@ -65,19 +105,22 @@ def _collect() -> list[str]:
     return [line for line in listed.stdout.splitlines() if "::" in line]
 
 
-def _run(cases: Sequence[str]) -> set[str]:
+def _run(cases: Sequence[str], rows: Rows) -> set[str]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         argv = [sys.executable, "-m", "pytest", "-q", "-n", "2", f"--junitxml={report}", *cases]
         subprocess.run(argv, cwd=ROOT, env=_environment(), check=False)
-        return _passed(report)
+        return _passed(report, rows)
 
 
-def _passed(report: Path) -> set[str]:
+def _passed(report: Path, rows: Rows) -> set[str]:
     if not report.exists():
         return set()
     found = set()
     for case in ET.parse(report).iter("testcase"):  # noqa: S314 - pytest wrote it
+        for said in case.iter("property"):
+            if said.get("name") == PROPERTY:
+                rows.add(json.loads(str(said.get("value"))))
         if not any(child.tag in {"failure", "error", "skipped"} for child in case):
             file = str(case.get("classname", "")).replace(".", "/") + ".py"
             found.add(f"{file}::{case.get('name')}")
@@ -85,21 +128,30 @@ def _passed(report: Path) -> set[str]:
 
 
 def _known(commit: str) -> dict[str, Any] | None:
-    try:
-        found = json.loads(RESULTS.read_text())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(found, dict) or found.get("commit") != commit or found.get("seed") != SEED:
+    found = _json(RESULTS)
+    if found is None or found.get("commit") != commit or found.get("seed") != SEED:
         return None
     return found
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _keep(report: dict[str, Any], *, total: int) -> None:
     report["total"] = total
     report["written_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-    partial = RESULTS.with_suffix(".partial")
-    partial.write_text(json.dumps(report, indent=1) + "\n")
-    partial.replace(RESULTS)
+    _replace(RESULTS, report)
+
+
+def _replace(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(path)
 
 
 def _git(*argv: str) -> str:

@@ -73,7 +73,8 @@ class LettingGo:
         Raises MayStillBill when what bills does not stop.
         """
         try:
-            row = self._machines.look_well(box) if box.held is not Held.GONE else None
+            gone = box.held is Held.GONE
+            row = None if gone else self._machines.look_well(box, ending=True)
         except FtlaunchError as error:
             raise MayStillBill(
                 f"Jarvis Labs does not say how the machine {box.name!r} stands: {error.message}",

@@ -39,9 +39,10 @@ class Machines:
 
     # ── finding ───────────────────────────────────────────────────────────────────────────────
 
-    def search(self, name: str) -> Row | None:
+    def search(self, name: str, *, ending: bool = False) -> Row | None:
         """The machine of that name; None once it is sure that there is none.
 
+        ending  also one whose end was accepted, and which may bill until it is there
         A machine that was just made may be missing from the list for a while.
         Raises Unreachable when the provider does not say.
         """
@@ -53,31 +54,32 @@ class Machines:
                 doubt = error
                 continue
             doubt = None
-            if found := [row for row in found if not row.ending]:
+            if found := [row for row in found if _stands(row, ending)]:
                 return found[-1]
         if doubt is not None:
             raise doubt
         return None
 
-    def look(self, box: Box) -> Row | None:
+    def look(self, box: Box, *, ending: bool = False) -> Row | None:
         """The machine of a record now; None when the list does not have it.
 
+        ending  as for `search`
         Raises Unreachable when the provider does not say: unknown is not gone.
         """
         rows = self._account.machines()
         mine = [row for row in rows if row.id == box.machine]
         mine += [row for row in rows if row.name == box.name and row.id != box.machine]
-        return next((row for row in mine if not row.ending), None)
+        return next((row for row in mine if _stands(row, ending)), None)
 
     def young(self, box: Box) -> bool:
         """Made or woken so short a time ago that the list may not have it yet."""
         began = datetime.fromisoformat(box.since or box.created_at)
         return self._clock() - began < self.pace.lag * 2
 
-    def look_well(self, box: Box) -> Row | None:
+    def look_well(self, box: Box, *, ending: bool = False) -> Row | None:
         """The same; None once it is sure: one that was just woken may be missing for a while."""
         for _ in self.pace.ticks(self.pace.lag):
-            if (row := self.look(box)) is not None:
+            if (row := self.look(box, ending=ending)) is not None:
                 return row
         return None
 
@@ -175,10 +177,16 @@ class Machines:
         last = "it still runs"
         for _ in self.pace.ticks(self.pace.end):
             try:
-                row = self.search(box.name) if young or box.machine is None else self.look(box)
+                if young or box.machine is None:
+                    row = self.search(box.name, ending=True)
+                else:
+                    row = self.look(box, ending=True)
                 if row is None:
                     return self._records.save(replace(box, held=Held.GONE, machine=None))
-                self._account.destroy(row)
+                if row.ending:
+                    last = "its end was accepted, and is not there yet"
+                else:
+                    self._account.destroy(row)
                 young = False
             except FtlaunchError as error:
                 last = error.message
@@ -259,6 +267,10 @@ class Machines:
         except FtlaunchError:
             return box
         return self._records.save(replace(box, name=name))
+
+
+def _stands(row: Row, ending: bool) -> bool:
+    return not row.ended if ending else not row.ending
 
 
 _KEYLESS = 6

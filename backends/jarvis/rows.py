@@ -14,7 +14,8 @@ from backends.ssh.host import Target
 RUNNING = "Running"
 PAUSED = "Paused"
 FAILED = "Failed"
-_ENDING = frozenset({"destroying", "destroyed", "deleted"})
+_ENDED = frozenset({"destroyed", "deleted"})
+_ENDING = frozenset({"destroying"}) | _ENDED
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Row:
     def ending(self) -> bool:
         """The provider has begun to destroy it."""
         return self.status.lower() in _ENDING
+
+    @property
+    def ended(self) -> bool:
+        """The provider has destroyed it, and still shows the row."""
+        return self.status.lower() in _ENDED
 
     @property
     def vm(self) -> bool:

@@ -64,6 +64,9 @@ class Admin:
     def do_fate(self, **fate: Any) -> None:
         self._machines.fates.append(Fate(**fate))
 
+    def do_no_fates(self) -> None:
+        self._machines.fates.clear()
+
     def do_reach(self, machine: int, how: Any) -> None:
         found = self._machine(machine)
         found.reach = how

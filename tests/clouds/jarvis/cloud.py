@@ -147,7 +147,18 @@ class Cloud:
             for back in undo:
                 back()
 
+    @property
+    def door(self) -> tuple[int, str]:
+        """Port and key of the back door, for another process of a test."""
+        if self._engine is None:
+            raise RuntimeError("the cloud is closed")
+        return self._engine.door
+
     # ---- looking
+
+    def at(self, moment: float) -> float:
+        """The provider's time at a moment of this machine's monotonic clock."""
+        return (moment - self._clock.opened) * self.speed
 
     def now(self) -> float:
         """Provider seconds since it was first opened; `speed` of them are one second."""
@@ -227,12 +238,20 @@ class Cloud:
         fail: str | None = None,
         boot: float | None = None,
         home_mib: int | None = None,
+        keyless: bool = False,
     ) -> None:
         """What will happen to the next machines whose name matches: see `machine.Fate`."""
         if home_mib is not None and self.isolation != "namespace":
             raise ValueError("a small /home needs the isolation of namespaces, as root")
         self.admin(
-            "fate", name=name, times=times, reach=reach, fail=fail, boot=boot, home_mib=home_mib
+            "fate",
+            name=name,
+            times=times,
+            reach=reach,
+            fail=fail,
+            boot=boot,
+            home_mib=home_mib,
+            keyless=keyless,
         )
 
     def reach(self, machine: int, how: Reach) -> None:

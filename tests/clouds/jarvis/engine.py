@@ -75,6 +75,11 @@ class Engine:
         """End it without a word."""
         self._process.kill()
 
+    @property
+    def door(self) -> tuple[int, str]:
+        """Port and key of the back door."""
+        return self.port, self._key
+
     def admin(self, verb: str, arguments: dict[str, Any]) -> Any:
         """The back door: see `admin.Admin`."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Trick = Literal["drop", "drop-after", "nonsense", "nonsense-after", "nulls"]
+Trick = Literal["drop", "drop-after", "nonsense", "nonsense-after", "nulls", "no"]
 Do = int | Trick | tuple[Literal["delay", "after"], float]
 """What a fault does to a call:
 
@@ -17,6 +17,7 @@ an int               answers with this status; nothing is done
 "nonsense"           answers 200 with something that is not JSON; nothing is done
 "nonsense-after"     does it, and answers so
 "nulls"              does it; rows of the answer have null where a client expects a word
+"no"                 answers 200 with `success: false`; nothing is done
 ("delay", seconds)   waits so many real seconds, then does it
 ("after", status)    does it, and answers with this status
 """

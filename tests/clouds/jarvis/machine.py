@@ -27,6 +27,7 @@ class Fate:
     fail      they never run, and this is what the provider says of it
     boot      provider seconds until they run, instead of the usual
     home_mib  how small their /home is (root and namespaces only)
+    keyless   the keys of the account do not reach them
     """
 
     name: str = ".*"
@@ -35,6 +36,7 @@ class Fate:
     fail: str | None = None
     boot: float | None = None
     home_mib: int | None = None
+    keyless: bool = False
 
 
 @dataclass

@@ -128,7 +128,8 @@ class Machines:
     def _admit(self, machine: Machine, status: str) -> None:
         now = self.clock.now()
         machine.status, machine.created, machine.gone = status, now, None
-        machine.keys = [key.ssh_key for key in self.account.keys]
+        keys = [] if machine.fate.keyless else self.account.keys
+        machine.keys = [key.ssh_key for key in keys]
         machine.port = self.ports.take()
         machine.user = login(self.land.isolation, vm=machine.vm)
         machine.listening, machine.reach, machine.holds = False, machine.fate.reach, True

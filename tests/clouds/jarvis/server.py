@@ -77,6 +77,8 @@ def reply(service: Service, call: Call, token: str) -> Reply:
         do = None
     if isinstance(do, int):
         return _json(do, {"message": f"the service answers {do} today"})
+    if do == "no":
+        return _json(200, {"success": False, "message": "the service cannot do this today"})
     if do == "nonsense":
         return Reply(200, NONSENSE)
     return _twisted(do, *_served(service, call, token))
