@@ -55,6 +55,7 @@ class Offer:
 
     price      for the whole offer and one hour
     source     where the price was read; `read_at` says when
+    disk_gib   what is asked for; a provider may have a least
     here       it is this very machine: what is made on its disk can be used in place
     data       the backend's own note of what to ask for
     """
@@ -68,6 +69,7 @@ class Offer:
     memory_gib: float | None = None
     gpu_memory_gib: float | None = None
     cpus: int | None = None
+    disk_gib: int | None = None
     source: str = ""
     read_at: datetime | None = None
     here: bool = False

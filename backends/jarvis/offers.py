@@ -102,6 +102,7 @@ def _offer(market: Market, need: Need, gpu: Gpu, *, kind: str, count: int, price
         memory_gib=None if gpu.ram_gib is None else float(gpu.ram_gib * count),
         gpu_memory_gib=gpu.memory_gib,
         cpus=None if gpu.cpus is None else gpu.cpus * count,
+        disk_gib=disk,
         source=market.source,
         read_at=market.read_at,
         data={"kind": kind, "region": gpu.region, "disk_gib": str(disk)},
@@ -132,6 +133,7 @@ def _cpu_machines(market: Market, need: Need) -> list[Offer]:
                 region=catalog.CODES.get(region, region),
                 memory_gib=float(ram),
                 cpus=cpus,
+                disk_gib=disk,
                 source=market.source,
                 read_at=market.read_at,
                 data={

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -14,18 +15,24 @@ from launcher import environment
 from launcher.commands import CONFIG
 from launcher.derive import to_yaml
 from launcher.launch import planned_jobs
+from launcher.on_finish import bills, ending
 from launcher.plan_text import arguments, command_text, printable
 from launcher.planning import Prepared
 from launcher.run.pull import human_bytes
 from launcher.run.spec import JobSpec
+from launcher.store import Store
+from launcher.upload import upload
+
+_MINUTE = timedelta(minutes=1)
 
 
-def show(prepared: Prepared, *, as_json: bool) -> None:
+def show(prepared: Prepared, store: Store, *, as_json: bool) -> None:
     """The whole plan: what `--dry-run` prints."""
     if as_json:
-        click.echo(json.dumps(document(prepared), indent=2))
+        click.echo(json.dumps(document(prepared, store), indent=2))
         return
     _heading(prepared)
+    _upload(prepared, store)
     for job in planned_jobs(prepared):
         click.echo(f"\njob {job.kind}")
         for attach in job.attach:
@@ -46,13 +53,14 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
     click.echo("\ndry run: nothing was started")
 
 
-def show_brief(prepared: Prepared, *, quiet: bool) -> None:
+def show_brief(prepared: Prepared, store: Store, *, quiet: bool) -> None:
     """What a launch says before it begins."""
     for problem in prepared.problems:
         click.echo(f"warning: {problem.where}: {problem.message}", err=True)
     if quiet:
         return
     _heading(prepared)
+    _upload(prepared, store)
     count = len(prepared.bundle.files) + len(prepared.bundle.caches) + 1
     size = human_bytes(prepared.bundle.size_bytes)
     click.echo(f"  {count} files and folders travel ({size}); --dry-run lists them")
@@ -64,6 +72,10 @@ def _heading(prepared: Prepared) -> None:
     hardware = f"{offer.gpu} x {offer.count}" if offer.gpu else "CPU only"
     if offer.region:
         hardware += f" in {offer.region}" + (", spot" if offer.spot else "")
+    if offer.disk_gib is not None:
+        asked = 0 if prepared.run.need is None else prepared.run.need.disk_gib or 0
+        least = f" ({asked} asked for, it rents no less)" if 0 < asked < offer.disk_gib else ""
+        hardware += f", {offer.disk_gib} GiB of disk{least}"
     price = "no charge" if offer.price.amount == 0 else f"{offer.price} an hour ({offer.source})"
     click.echo(f"run {prepared.name}: {prepared.recipe.origin}")
     click.echo(f"  on {prepared.backend_spec}: {hardware}, {price}")
@@ -71,6 +83,40 @@ def _heading(prepared: Prepared) -> None:
         click.echo(f"  prices are dated; {prepared.doubt}")
     if prepared.run.max_duration is not None:
         click.echo(f"  ends by itself after {prepared.run.max_duration}")
+
+
+def warn_of_bills(prepared: Prepared) -> None:
+    """Nobody may be there when the job ends: say what ends the bill then, and what does not."""
+    offer = prepared.offer
+    if offer.here or not bills(offer):
+        return
+    if ending(prepared.run.on_finish, offer).linger is not None:
+        click.echo("  when the job is over and this computer is off, the machine pauses itself")
+        return
+    click.echo(
+        "  it is let go of by this computer, or another with: ftlaunch ps --adopt; while both are "
+        "off it goes on billing, unless you launch with --on-finish pause",
+        err=True,
+    )
+
+
+def _upload(prepared: Prepared, store: Store) -> None:
+    """How long the machine will wait for its files, and what that costs."""
+    found = upload(prepared, store)
+    if found is None:
+        return
+    how = "by this machine's uplink, as last measured"
+    if found.measured_at is None:
+        how = "if 10 Mbit/s leave this machine: a guess, the first launch measures it"
+    took = "under a minute" if found.took < _MINUTE else f"about {found.took / _MINUTE:.0f} min"
+    size = human_bytes(found.size_bytes)
+    click.echo(f"  upload: {size}, {took}, {found.cost} of waiting ({how})")
+    if found.heavy and found.share is not None:
+        click.echo(
+            f"warning: the upload is {found.share:.0%} of the job, and the machine is paid for "
+            "meanwhile; with --on-finish pause later jobs do not send it again",
+            err=True,
+        )
 
 
 def _files(prepared: Prepared) -> None:
@@ -114,9 +160,10 @@ def _environment(prepared: Prepared) -> None:
         click.echo(f"  {note}")
 
 
-def document(prepared: Prepared) -> dict[str, Any]:
+def document(prepared: Prepared, store: Store) -> dict[str, Any]:
     """The plan as data, for `--json`."""
     offer = prepared.offer
+    sent = upload(prepared, store)
     return {
         "run": prepared.name,
         "recipe": prepared.recipe.origin,
@@ -131,6 +178,15 @@ def document(prepared: Prepared) -> dict[str, Any]:
             "spot": offer.spot,
             "read_at": None if offer.read_at is None else offer.read_at.isoformat(),
             "doubt": prepared.doubt,
+        },
+        "upload": None
+        if sent is None
+        else {
+            "bytes": sent.size_bytes,
+            "seconds": sent.took.total_seconds(),
+            "cost": str(sent.cost.amount),
+            "measured_at": None if sent.measured_at is None else sent.measured_at.isoformat(),
+            "share": sent.share,
         },
         "max_duration_s": prepared.run.max_duration.total_seconds()
         if prepared.run.max_duration

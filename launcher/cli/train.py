@@ -163,13 +163,15 @@ def _go(
     store = open_store(places.state_dir())
     prepared = planning.prepare(request, store, dry=dry_run)
     if dry_run:
-        plan_view.show(prepared, as_json=as_json)
+        plan_view.show(prepared, store, as_json=as_json)
         return 0
     launch.require_secrets(prepared.run.secrets)
-    plan_view.show_brief(prepared, quiet=as_json)
+    plan_view.show_brief(prepared, store, quiet=as_json)
     if not yes and prepared.offer.price.amount > 0:
         click.confirm(f"this costs {prepared.offer.price} an hour; go on?", abort=True, err=True)
     run = launch.begin(prepared, store, progress=following.start_up(quiet=as_json))
+    if detach and not as_json:
+        plan_view.warn_of_bills(prepared)
     return following.follow(store, run, detach=detach, as_json=as_json)
 
 

@@ -1,0 +1,91 @@
+"""Which offer is taken, and what is said when there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from backends.errors import BadInput, Capped, CredentialsMissing, NoCapacity
+from backends.offer import Money, Need, Offer
+from launcher.choosing import choose
+
+
+def offer(gpu: str | None, dollars: str, region: str = "IN2") -> Offer:
+    return Offer("shop", gpu, 1, Money(Decimal(dollars)), region=region)
+
+
+SHELF = (offer("L4", "0.44"), offer("A100", "0.89"), offer("H100", "2.69"), offer(None, "0.05"))
+
+
+class Shop:
+    """A provider with a dated list and what is free of it now; None: it has no key."""
+
+    name = "shop"
+
+    def __init__(self, free: Sequence[Offer] | None) -> None:
+        self.free = free
+
+    def offers(self, need: Need, *, live: bool) -> Sequence[Offer]:
+        if live and self.free is None:
+            raise CredentialsMissing("there is no key for the shop")
+        shelf = self.free if live and self.free is not None else SHELF
+        wanted = [kind for kind, _ in need.gpus]
+        if need.cpu_only:
+            return [one for one in shelf if one.gpu is None]
+        return [one for one in shelf if one.gpu and (not wanted or one.gpu in wanted)]
+
+
+def taken(free: Sequence[Offer] | None, need: Need, **how: Any) -> Offer:
+    shop: Any = Shop(free)
+    return choose(shop, need, **{"cap": None, "dry": False, **how}).offer
+
+
+def test_the_first_offer_is_taken() -> None:
+    assert taken(SHELF, Need()).gpu == "L4"
+    assert taken(SHELF, Need(cpu_only=True)).gpu is None
+
+
+def test_without_a_key_a_dry_run_has_dated_prices_and_says_so() -> None:
+    shop: Any = Shop(None)
+    choice = choose(shop, Need(), cap=None, dry=True)
+    assert choice.offer.gpu == "L4"
+    assert "there is no key" in choice.doubt
+    with pytest.raises(CredentialsMissing):
+        choose(shop, Need(), cap=None, dry=False)
+
+
+def test_an_unknown_gpu_is_answered_with_the_nearest_name() -> None:
+    with pytest.raises(BadInput, match="no GPU named 'A10'") as caught:
+        taken(SHELF, Need(gpus=(("A10", 1),)))
+    assert "did you mean A100?" in caught.value.hint
+
+
+def test_no_capacity_says_where_and_the_next_best_in_price() -> None:
+    free = [one for one in SHELF if one.gpu != "A100"]
+    with pytest.raises(NoCapacity, match="no A100 free now in IN2") as caught:
+        taken(free, Need(gpus=(("A100", 1),)))
+    assert caught.value.hint.startswith("free now: L4 at $0.44 an hour in IN2, H100")
+
+
+def test_nothing_at_all_free_says_to_ask_again() -> None:
+    with pytest.raises(NoCapacity) as caught:
+        taken([], Need(gpus=(("A100", 1),)))
+    assert caught.value.hint
+
+
+def test_the_limit_is_in_dollars() -> None:
+    assert taken(SHELF, Need(), cap=Decimal("0.44")).gpu == "L4"
+    with pytest.raises(Capped, match=r"\$0.44 an hour, above the limit of 0.4"):
+        taken(SHELF, Need(), cap=Decimal("0.4"))
+    rupees = [replace(SHELF[0], price=Money(Decimal(39), "INR"))]
+    with pytest.raises(Capped, match="pays in INR"):
+        taken(rupees, Need(), cap=Decimal(100))
+
+
+def test_what_costs_nothing_is_below_every_limit() -> None:
+    free = [replace(SHELF[0], price=Money(Decimal(0), "INR"))]
+    assert taken(free, Need(), cap=Decimal("0.01")).price.amount == 0
