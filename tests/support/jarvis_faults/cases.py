@@ -7,6 +7,7 @@ what a run without a fault really does, so that a call that is new, or gone, is 
 from __future__ import annotations
 
 import random
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -201,7 +202,8 @@ class Case:
 
     @property
     def id(self) -> str:
-        return "-".join(part.replace(" ", "_") for part in (self.phase.name, self.call, self.fault))
+        words = (self.phase.name, self.call, self.fault)
+        return "-".join(re.sub(r"\W+", "_", word) for word in words)
 
     @property
     def harmless(self) -> bool:

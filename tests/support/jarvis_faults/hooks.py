@@ -105,9 +105,10 @@ class Hooks:
 
     def _forgive_later(self, number: int) -> None:
         def forgive() -> None:
+            while not self.admin("hits", number=number):
+                time.sleep(0.05)
+            self.note("struck")
             time.sleep(self.fault["lasts"])
-            if self.admin("hits", number=number):
-                self.note("struck")
             self.admin("forget", number=number)
 
         if self.fault.get("lasts") is not None:
