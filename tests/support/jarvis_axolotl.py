@@ -1,4 +1,4 @@
-"""A loopback Jarvis Labs whose machines have axolotl, as one of the provider's own images has it."""
+"""A loopback Jarvis Labs whose machines have axolotl, as the image that the provider has of it."""
 
 from __future__ import annotations
 

@@ -55,9 +55,11 @@ def job(
     seconds: float,
     attach: tuple[AttachJob, ...] = (),
     secrets: tuple[str, ...] = (),
+    fails: bool = False,
 ) -> JobSpec:
-    """A job that takes `seconds` and makes `output/KIND`."""
-    argv = (sys.executable, "-c", WORK, RunPath(""), kind, str(seconds))
+    """A job that takes `seconds` and makes `output/KIND`; in the end, it `fails`."""
+    script = WORK + ("sys.exit(3)\n" if fails else "")
+    argv = (sys.executable, "-c", script, RunPath(""), kind, str(seconds))
     return JobSpec(
         kind=kind,
         plan=Plan(
@@ -101,9 +103,11 @@ def toy(
     backend: str = "local",
     offer: Offer | None = None,
     run_id: str = "toy1",
+    fails: str = "",
 ) -> Iterator[Toy]:
     """A run of a training and a merge, recorded and not yet begun.
 
+    fails    the kind of the job that fails
     backend  where its jobs go; another than this machine needs an `offer` of its own
     """
     state = folder / "state"
@@ -118,10 +122,10 @@ def toy(
         spec=spec.run_to_json(run_spec()),
     )
     offer = offer or Offer(backend=backend, gpu=None, count=0, price=FREE)
-    train = job("train", seconds=seconds, secrets=secrets)
+    train = job("train", seconds=seconds, secrets=secrets, fails=fails == "train")
     first = add_job(store, run, dataclasses.replace(train, on_finish=on_finish), offer)
     attach = (AttachJob(first, PurePosixPath("inputs/train")),)
-    merge = job("merge", seconds=seconds, attach=attach)
+    merge = job("merge", seconds=seconds, attach=attach, fails=fails == "merge")
     add_job(store, run, dataclasses.replace(merge, on_finish=on_finish), offer)
     yield Toy(state, out, store, run)
     store.close()

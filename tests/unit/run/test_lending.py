@@ -1,0 +1,75 @@
+"""A machine that is paid for is held on to while a planned job is to run on it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from toy_run import Toy, toy
+
+from backends.lease import Phase
+from backends.offer import Money, Offer
+from launcher.on_finish import OnFinish
+from launcher.run.conductor import conduct
+
+PAID = Offer("local", None, 0, Money(Decimal(1)))
+FREE = Offer("local", None, 0, Money(Decimal(0)))
+
+
+def told(made: Toy) -> list[tuple[str, str]]:
+    """What was said, with the kind of the job it was said of."""
+    kinds = {job.id: job.kind for job in made.store.jobs(made.run.id)}
+    events = made.store.events(made.run.id)
+    return [(kinds[event.job_id], event.kind) for event in events if event.job_id is not None]
+
+
+@pytest.mark.parametrize("wish", [None, OnFinish.DESTROY, OnFinish.PAUSE])
+def test_a_paid_machine_is_let_go_of_after_the_merge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wish: OnFinish | None
+) -> None:
+    with toy(tmp_path, seconds=0.2, offer=PAID, on_finish=wish) as made:
+        monkeypatch.setenv("FTLAUNCH_STATE_DIR", str(made.state))
+        conduct(made.run.id)
+        events = told(made)
+        assert events.index(("merge", "ended")) < events.index(("train", "released"))
+        assert events.index(("train", "pulled")) < events.index(("merge", "launched"))
+        assert all(job.closed_at for job in made.store.jobs(made.run.id))
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+
+
+def test_one_that_costs_nothing_is_let_go_of_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with toy(tmp_path, seconds=0.2, offer=FREE) as made:
+        monkeypatch.setenv("FTLAUNCH_STATE_DIR", str(made.state))
+        conduct(made.run.id)
+        events = told(made)
+        assert events.index(("train", "released")) < events.index(("merge", "launched"))
+
+
+def test_a_merge_that_fails_is_the_run_s_verdict_and_both_are_let_go_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with toy(tmp_path, seconds=0.2, offer=PAID, fails="merge") as made:
+        monkeypatch.setenv("FTLAUNCH_STATE_DIR", str(made.state))
+        conduct(made.run.id)
+        assert [job.phase for job in made.store.jobs(made.run.id)] == [
+            Phase.SUCCEEDED,
+            Phase.FAILED,
+        ]
+        assert all(job.closed_at for job in made.store.jobs(made.run.id))
+        assert made.store.run(made.run.id).phase is Phase.FAILED
+
+
+def test_a_training_that_fails_takes_its_merge_and_its_machine_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with toy(tmp_path, seconds=0.2, offer=PAID, fails="train") as made:
+        monkeypatch.setenv("FTLAUNCH_STATE_DIR", str(made.state))
+        conduct(made.run.id)
+        train, merge = made.store.jobs(made.run.id)
+        assert (train.phase, merge.phase) == (Phase.FAILED, Phase.STOPPED)
+        assert train.closed_at
+        assert merge.launched_at is None
+        assert made.store.run(made.run.id).phase is Phase.FAILED
