@@ -35,6 +35,7 @@ Stamp = List[int]
 
 PART = 8 << 20
 CHUNK = 1 << 20
+WRITE = 1 << 18  # a GiB takes 0.2 s in such pieces, 2.2 s in 8 MiB ones: Linux 6.18, ext4, a guest
 LARGEST = 1 << 28  # of what is read before it is believed
 LENGTHS = struct.Struct(">II")
 SILENCE_S = 3600.0  # one who sends nothing for so long is gone
@@ -332,7 +333,8 @@ class Far:
     def get(self, header: Header, _content: memoryview) -> None:
         """Pieces of files: for each its length, sha256, and the file's marks before and after.
 
-        None for a file that is gone.
+        None for a file that is gone. The sha256 is "" where it is `unchecked`: one who knows the
+        digest of the whole needs no other.
         """
         rows: List[Optional[List[Any]]] = []
         pieces = []
@@ -345,7 +347,8 @@ class Far:
             except (FileNotFoundError, NotADirectoryError):
                 rows.append(None)
                 continue
-            rows.append([len(piece), hashlib.sha256(piece).hexdigest(), before, after])
+            digest = "" if header["unchecked"] else hashlib.sha256(piece).hexdigest()
+            rows.append([len(piece), digest, before, after])
             pieces.append(piece)
         self.wire.send({"files": rows}, *pieces)
 
@@ -437,7 +440,7 @@ def write_at(file: int, content: Any, offset: int) -> None:
     """All of it: a write may take less."""
     view = memoryview(content)
     while view:
-        count = os.pwrite(file, view, offset)
+        count = os.pwrite(file, view[:WRITE], offset)
         offset += count
         view = view[count:]
 

@@ -36,10 +36,10 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Frame(NamedTuple):
-    """An answer."""
+    """An answer. The content is good until the channel's next one."""
 
     header: Header
-    content: bytearray
+    content: memoryview
 
 
 def state_folder(root: PurePosixPath) -> PurePosixPath:
@@ -61,6 +61,7 @@ class Channel:
         self._host = host
         self._marker = Marker.new()
         self._greeted = False
+        self._content = bytearray()
         command = shlex.join(programs.argv(programs.python_of(host), "far"))
         script = f"{self._marker.printing}; exec {command}"
         with contextlib.ExitStack() as undo:
@@ -109,7 +110,8 @@ class Channel:
             raise unreadable() from error
         if not isinstance(header, dict):
             raise unreadable()
-        content = self._read(for_content)
+        content = self._room(for_content)
+        self._read_into(content)
         if "error" in header:
             raise _failure(str(header["error"]), str(header.get("errno", "")))
         return Frame(header, content)
@@ -147,13 +149,22 @@ class Channel:
         if not self._greeted:
             self._greet()
         found = bytearray(count)
-        view, have = memoryview(found), 0
-        while have < count:
+        self._read_into(memoryview(found))
+        return found
+
+    def _read_into(self, view: memoryview) -> None:
+        have = 0
+        while have < len(view):
             got = os.readv(self._out.fileno(), [view[have:]])
             if not got:
                 raise self._failure()
             have += got
-        return found
+
+    def _room(self, count: int) -> memoryview:
+        """The same memory every time: fresh pages cost more than what is read into them."""
+        if len(self._content) < count:
+            self._content = bytearray(count)
+        return memoryview(self._content)[:count]
 
     def _greet(self) -> None:
         if read_past(self._out, self._marker, within_s=CONNECT_S) is None:

@@ -18,6 +18,8 @@ from backends.errors import Refused
 from backends.ssh.frames import PART_BYTES, Buffer
 
 _CHUNK_BYTES = 1 << 20
+_WRITE_BYTES = 1 << 18
+"""As `far.WRITE`."""
 
 
 class Unfinished:
@@ -64,7 +66,7 @@ class Unfinished:
         """Put something in its place. Any thread may."""
         view = memoryview(content)
         while view:
-            count = os.pwrite(self._file, view, offset)
+            count = os.pwrite(self._file, view[:_WRITE_BYTES], offset)
             offset += count
             view = view[count:]
 
