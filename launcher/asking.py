@@ -51,9 +51,9 @@ def asker(
     backends = Backends()
     trained = further.trained(store, run, backends)
     there = place(
-        further.settled(store, run),
+        store,
+        run,
         trained,
-        run_id=run.id,
         backends=backends,
         backend=backend,
         gpus=gpus,

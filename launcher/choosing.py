@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 
 from backends.errors import BadInput, Capped, CredentialsMissing, NoCapacity, Unreachable
@@ -61,6 +62,17 @@ def _affordable(offers: Sequence[Offer], cap: Decimal | None) -> Offer:
             hint="raise --max-price, or ask for other hardware with -g",
         )
     return first
+
+
+def time_for(cost: Decimal, offer: Offer) -> timedelta:
+    """How long an offer can be held for so many dollars. Raises Capped for another currency."""
+    if offer.price.currency != "USD":
+        raise Capped(
+            f"the limit of {cost} is in dollars, and this account pays in {offer.price.currency}",
+            hint="limit the time instead: --max-duration",
+        )
+    hours = min(cost / offer.price.amount, Decimal(24 * 365 * 100))
+    return timedelta(hours=float(hours))
 
 
 def _nothing(backend: Backend, need: Need, *, dry: bool) -> BadInput | NoCapacity:

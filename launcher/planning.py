@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends.errors import BadInput, Capped, Refused
+from backends.errors import BadInput, Refused
 from backends.job import Environment
 from backends.offer import Need, Offer
 from backends.protocol import Backend
@@ -275,13 +275,7 @@ def _duration(found: Recipe, request: Request, offer: Offer) -> timedelta | None
         limits.append(limit)
     cost = request.max_cost or budget.max_cost
     if cost is not None and offer.price.amount > 0:
-        if offer.price.currency != "USD":
-            raise Capped(
-                f"the limit of {cost} is in dollars, and this account pays in "
-                f"{offer.price.currency}",
-                hint="limit the time instead: --max-duration",
-            )
-        limits.append(timedelta(hours=float(cost / offer.price.amount)))
+        limits.append(choosing.time_for(cost, offer))
     return min(limits, default=None)
 
 

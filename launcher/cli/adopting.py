@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import click
 
 from backends.errors import FtlaunchError, MayStillBill
+from backends.lease import Lease
+from backends.protocol import Backend
 from launcher.cli import looking
 from launcher.plan_text import printable
 from launcher.run.adopting import Adopted, adopt, strangers
@@ -84,8 +87,11 @@ class Found:
             click.echo("there is nothing to adopt")
 
 
-def adopt_all(store: Store, backend: str | None) -> Found:
-    """Adopt what there is at one backend, or at every one that is set up."""
+def adopt_all(store: Store, backend: str | None, secrets: Collection[str] = ()) -> Found:
+    """Adopt what there is at one backend, or at every one that is set up.
+
+    secrets  names of those that later jobs may have
+    """
     found = Found()
     for name in looking.chosen(backend):
         try:
@@ -100,7 +106,11 @@ def adopt_all(store: Store, backend: str | None) -> Found:
             continue
         for lease in leases:
             try:
-                found.adopted.append(adopt(store, loaded, lease, folder=Path.cwd()))
+                found.adopted.append(_one(store, loaded, lease, secrets))
             except FtlaunchError as error:
                 found.left.append(Left(name, lease.job, error))
     return found
+
+
+def _one(store: Store, backend: Backend, lease: Lease, secrets: Collection[str]) -> Adopted:
+    return adopt(store, backend, lease, folder=Path.cwd(), secrets=secrets)

@@ -64,6 +64,7 @@ from launcher.cli import options
     show_default=True,
     help="--chat and --gradio end when nobody has used them for this long.",
 )
+@options.yes
 @options.as_json
 def inference(
     run: str | None,
@@ -80,6 +81,7 @@ def inference(
     temperature: float,
     batch_size: int,
     idle: object,
+    yes: bool,
     as_json: bool,
 ) -> int:
     """Ask RUN's model (default: the last run's)."""
@@ -87,6 +89,7 @@ def inference(
 
     from launcher import asking, commands, places
     from launcher.cli import following, session
+    from launcher.cli.agreeing import agree
     from launcher.cli.facts import find
     from launcher.store import open_store
 
@@ -104,6 +107,7 @@ def inference(
         gpus=gpus,
         progress=following.start_up(quiet=as_json),
     )
+    agree(asker.there, yes=yes, quiet=as_json)
     progress = None if as_json else lambda text: click.echo(f"  {text}", err=True)
     if prompt is not None:
         text = sys.stdin.read() if prompt == "-" else prompt

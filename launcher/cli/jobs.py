@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from backends.errors import BadInput
+from backends.errors import BadInput, Refused
 from launcher.cli import options
 
 _detach = click.option("-d", "--detach", is_flag=True, help="Return once it runs by itself.")
@@ -15,8 +15,8 @@ _detach = click.option("-d", "--detach", is_flag=True, help="Return once it runs
 
 def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
     """What these commands all take."""
-    asked = (options.run_argument, options.backend, options.gpu, _detach, options.as_json)
-    for option in reversed(asked):
+    where = (options.run_argument, options.backend, options.gpu)
+    for option in reversed((*where, _detach, options.yes, options.as_json)):
         command = option(command)
     return command
 
@@ -49,10 +49,12 @@ def _add(
     backend: str | None,
     gpus: tuple[tuple[str, int], ...],
     detach: bool,
+    yes: bool,
     as_json: bool,
 ) -> int:
     from launcher import launch, places
     from launcher.cli import following
+    from launcher.cli.agreeing import agree
     from launcher.cli.facts import find
     from launcher.run import build, conductor, further
     from launcher.run.loaded import Backends
@@ -66,7 +68,6 @@ def _add(
     launch.require_secrets(settled.secrets)
     after = further.last_event(store, run)
     where: dict[str, Any] = {
-        "run_id": run.id,
         "backends": backends,
         "backend": backend,
         "gpus": gpus,
@@ -74,7 +75,13 @@ def _add(
     }
     if kind == "resume":
         before, checkpoint = further.resumable(store, run, backends, settled)
-        there = place(settled, before, **where)
+        there = place(store, run, before, **where)
+        if (settled.target.kind, there.settled.target.kind) == ("cpu", "cuda"):
+            raise Refused(
+                f"{run.name} was settled for a machine without a GPU, and would train like that",
+                hint=f"begin anew: ftlaunch train {run.recipe} -b {there.spec}",
+            )
+        agree(there, yes=yes, quiet=as_json)
         launch.add_jobs(
             store,
             run,
@@ -92,7 +99,8 @@ def _add(
                 hint=f"it is in {run.output_dir}/output",
             )
         make = build.merge if kind == "merge" else build.evaluate
-        there = place(settled, trained, **where)
+        there = place(store, run, trained, **where)
+        agree(there, yes=yes, quiet=as_json)
         job = make(there.settled, trained.id)
         added = launch.add_job(store, run, job, there.offer, backend=there.spec)
     conductor.start(run.id)

@@ -41,7 +41,10 @@ class Duration(ParamType):
         seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
         if seconds <= 0:
             self.fail(f"{value!r}: the time must be longer than zero", param, ctx)
-        return timedelta(seconds=seconds)
+        try:
+            return timedelta(seconds=seconds)
+        except OverflowError:
+            self.fail(f"{value!r} is longer than anything lasts", param, ctx)
 
 
 class Dollars(ParamType):

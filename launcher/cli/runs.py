@@ -32,8 +32,23 @@ PAGE = 50
     shell_complete=options.complete_backend,
     help="With --adopt: look only there.",
 )
+@click.option(
+    "-s",
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="NAME",
+    help="With --adopt: a variable of this terminal that later jobs may have.",
+)
 @options.as_json
-def ps(everything: bool, page: int, adopt: bool, backend: str | None, as_json: bool) -> int:
+def ps(
+    everything: bool,
+    page: int,
+    adopt: bool,
+    backend: str | None,
+    secrets: tuple[str, ...],
+    as_json: bool,
+) -> int:
     """List runs that are alive, the youngest first.
 
     With --adopt, first take over what other computers of the same account began. Exits 8 when
@@ -47,7 +62,7 @@ def ps(everything: bool, page: int, adopt: bool, backend: str | None, as_json: b
         return 0
     from launcher.cli.adopting import adopt_all
 
-    found = adopt_all(store, backend)
+    found = adopt_all(store, backend, secrets)
     if as_json:
         rows = _rows(store, everything=everything, page=page)
         click.echo(json.dumps({**found.as_json(), "runs": rows}, indent=2))

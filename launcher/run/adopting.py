@@ -11,7 +11,7 @@ import re
 import secrets as random_source
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -56,10 +56,18 @@ def strangers(store: Store, backend: Backend) -> list[Lease]:
     return [lease for lease in backend.leases() if lease.job not in known]
 
 
-def adopt(store: Store, backend: Backend, lease: Lease, *, folder: Path) -> Adopted:
+def adopt(
+    store: Store,
+    backend: Backend,
+    lease: Lease,
+    *,
+    folder: Path,
+    secrets: Collection[str] = (),
+) -> Adopted:
     """Record the lease's run here, and start to finish it.
 
-    folder  results come to `runs/NAME` in it
+    folder   results come to `runs/NAME` in it
+    secrets  those its later jobs may have: what a machine says it needs is no reason to send it
     Raises MayStillBill for a job that has not begun: whoever lays it out is not disturbed; and what
     the backend raises when its machine cannot be reached. Nothing is recorded then.
     """
@@ -73,7 +81,7 @@ def adopt(store: Store, backend: Backend, lease: Lease, *, folder: Path) -> Adop
     found = _papers(backend, lease)
     if found is None:
         found = _without_papers(backend, lease)
-    adopting = _Adopting(store, backend, lease, found, folder)
+    adopting = _Adopting(store, backend, lease, found, folder=folder, secrets=secrets)
     return adopting.recorded(_began(state))
 
 
@@ -128,8 +136,16 @@ class _Adopting:
     """One run on its way into the store."""
 
     def __init__(
-        self, store: Store, backend: Backend, lease: Lease, found: Papers, folder: Path
+        self,
+        store: Store,
+        backend: Backend,
+        lease: Lease,
+        found: Papers,
+        *,
+        folder: Path,
+        secrets: Collection[str],
     ) -> None:
+        self._secrets = secrets
         self._store = store
         self._backend = backend
         self._lease = lease
@@ -182,6 +198,8 @@ class _Adopting:
                 return f"what {before.spec.kind} left is on the computer that began the run"
             if before.id in self._left_out:
                 return f"so is {before.spec.kind}"
+        if why := self._distrust(one):
+            return why
         place = one.backend.partition(":")[0]
         if {place, one.offer.backend} != {self._backend.name}:
             return f"it is to run on {place}, not on {self._backend.name}"
@@ -192,6 +210,15 @@ class _Adopting:
             bringing.bring(self._backend, self._lease.files, bringing.needed(one.spec))
         except (Lost, Refused) as error:
             return error.message
+        return None
+
+    def _distrust(self, one: Planned) -> str | None:
+        """What a machine says is no reason to rent for it, or to send it a secret."""
+        if not one.spec.attach:
+            return "nothing says what it builds on"
+        for name in one.spec.secrets:
+            if name not in self._secrets:
+                return f"it asks for the secret {name}; to give it, adopt with: -s {name}"
         return None
 
     def _bring_small(self) -> None:
@@ -212,6 +239,11 @@ class _Adopting:
                     self._add_jobs(run, dict(ids), began)
                     self._store.set_run(run.id, Phase.RUNNING)
             except BadInput:
+                if known is None and self._known() is not None:
+                    raise BadInput(
+                        f"{self._lease.job} was adopted in another terminal just now",
+                        hint="look with: ftlaunch ps",
+                    ) from None
                 continue  # the name was taken meanwhile
             except sqlite3.IntegrityError as error:
                 raise BadInput(
@@ -264,10 +296,25 @@ class _Adopting:
             run_id=run.id,
             kind=one.spec.kind,
             name=one.name,
-            spec=spec.job_to_json(replace(one.spec, attach=attach)),
+            spec=spec.job_to_json(self._cautious(replace(one.spec, attach=attach), one)),
             offer=spec.offer_to_json(one.offer),
+            backend=self._where(one),
         )
         return added.id
+
+    def _cautious(self, job: JobSpec, one: Planned) -> JobSpec:
+        """What ran beside an earlier job may be on the one machine that has that job's results.
+
+        They are not known here, so the machine is not destroyed: it sleeps, and costs its disk.
+        """
+        if one.id != self._papers.job or not job.attach or job.on_finish is OnFinish.KEEP:
+            return job
+        return replace(job, on_finish=OnFinish.PAUSE)
+
+    def _where(self, one: Planned) -> str:
+        """A run that is known here may have begun on another backend than this job is on."""
+        same = one.backend.partition(":")[0] == self._backend.name
+        return one.backend if same else self._backend.name
 
     def _take_over(self, run: RunRecord, job_id: int, began: datetime) -> None:
         self._store.mark_intent(job_id)

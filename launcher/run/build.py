@@ -167,6 +167,7 @@ def _job(spec: RunSpec, kind: str, steps: Sequence[Step], *, data: bool) -> JobS
         environment=spec.environment,
         env=environment(spec.env),
         secrets=spec.secrets,
+        deadline=spec.max_duration,
         on_finish=spec.on_finish,
     )
 

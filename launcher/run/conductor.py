@@ -89,7 +89,17 @@ class Conductor:
         self._home: set[int] = set()
 
     def finish(self) -> None:
-        """Every open job to its end, in order; one that fails leaves out those that need it."""
+        """Every open job to its end, in order; one that fails leaves out those that need it.
+
+        Whatever ends this early, a machine that only waits for the next job is let go of.
+        """
+        try:
+            self._finish()
+        except BaseException:
+            self._call_in()
+            raise
+
+    def _finish(self) -> None:
         while job := self._next():
             try:
                 self._job(job)
@@ -115,8 +125,23 @@ class Conductor:
             attach.job_id == job.id
             for later in jobs
             if later.ended_at is None and later.backend == job.backend
+            if all(name in os.environ for name in self._desk.wanted(later).secrets)
             for attach in self._desk.wanted(later).attach
         )
+
+    def _call_in(self) -> None:
+        """Let go of what was held for a job that has not been asked of the provider."""
+        jobs = [job for job in self._store.jobs(self._desk.run.id) if job.open]
+        used = {
+            attach.job_id
+            for later in jobs
+            if later.intent_at is not None and later.ended_at is None
+            for attach in self._desk.wanted(later).attach
+        }
+        for job in jobs:
+            if job.id in self._home and job.id not in used:
+                with contextlib.suppress(FtlaunchError):
+                    closing.let_go(self._desk, job)
 
     def _job(self, job: JobRecord) -> None:
         if job.ended_at is None:

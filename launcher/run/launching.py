@@ -121,7 +121,7 @@ def deadline(desk: Desk, job: JobRecord) -> timedelta | None:
     new training, has the whole of it. A question to the model has none.
     Raises Capped when nothing is left.
     """
-    whole = desk.settled.max_duration
+    whole = desk.wanted(job).deadline or desk.settled.max_duration
     if whole is None or not counts(job):
         return None
     if not desk.wanted(job).after_success:

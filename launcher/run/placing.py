@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from backends.errors import Refused
 from backends.job import Environment
 from backends.offer import Need, Offer
 from backends.protocol import Backend, Progress, silent
@@ -15,27 +16,31 @@ from launcher.commands import CONFIG, Target
 from launcher.derive import derive, to_yaml
 from launcher.on_finish import bills
 from launcher.run.loaded import Backends
-from launcher.run.spec import RunSpec, offer_from_json
+from launcher.run.spec import RunSpec, offer_from_json, run_from_json
 from launcher.run.staging import stage
 from launcher.run.surroundings import of_target
-from launcher.store import JobRecord
+from launcher.store import JobRecord, RunRecord, Store
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a job will run. `settled` is the run's recipe as it is there."""
+    """Where a job will run. `settled` is the run's recipe as it is there.
+
+    agreed  it costs nothing, or no more an hour than the job it builds on did on the same backend
+    """
 
     spec: str
     backend: Backend
     offer: Offer
     settled: RunSpec
+    agreed: bool
 
 
 def place(
-    settled: RunSpec,
+    store: Store,
+    run: RunRecord,
     before: JobRecord,
     *,
-    run_id: str,
     backends: Backends,
     backend: str | None = None,
     gpus: tuple[tuple[str, int], ...] = (),
@@ -44,43 +49,81 @@ def place(
     """The place for a job that builds on `before`: where that was, unless another is asked for.
 
     What the provider still holds is gone back to, whatever it costs today; else an offer is chosen
-    anew. Raises what `choosing.choose` and making an environment raise.
+    anew. Raises what `choosing.choose` and making an environment raise, Refused for other GPUs than
+    those of the machine that has the files.
     """
+    settled = run_from_json(store.run_spec(run.id))
+    first = store.jobs(run.id)[0]
+    began = offer_from_json(first.offer)
     spec = backend or before.backend
-    chosen = backends.named(spec)
-    had = offer_from_json(before.offer)
+    chosen, had = backends.named(spec), offer_from_json(before.offer)
     same = spec == before.backend
     if same and not gpus and (before.files is not None or not bills(had)):
-        return Place(spec, chosen, had, settled)
-    need = _need(settled.need or Need(), gpus)
-    offer = choosing.choose(chosen, need, cap=settled.max_price, dry=False).offer
-    there = _there(settled, offer, need, progress)
-    return Place(spec, chosen, offer, _restaged(there, places.run_dir(run_id) / "staged"))
-
-
-def _need(need: Need, gpus: tuple[tuple[str, int], ...]) -> Need:
-    if not gpus:
-        return need
-    return replace(
-        need,
-        gpus=tuple(gpu for gpu in gpus if gpu[0].lower() != "cpu"),
-        cpu_only=any(kind.lower() == "cpu" for kind, _ in gpus),
+        if spec == first.backend and _kind(had) == _kind(began):
+            return Place(spec, chosen, had, settled, agreed=True)
+        offer, need = had, Need(cpu_only=had.gpu is None)
+    else:
+        need = _need(settled, gpus, same=same)
+        offer = choosing.choose(chosen, need, cap=settled.max_price, dry=False).offer
+        _require_its_machine(run, before, had, offer, same=same)
+    there = _there(settled, began, offer, need, progress)
+    there = _restaged(there, places.run_dir(run.id) / "staged")
+    cheap = (
+        same
+        and offer.price.currency == had.price.currency
+        and offer.price.amount <= (had.price.amount)
     )
+    return Place(spec, chosen, offer, there, agreed=cheap or not bills(offer))
 
 
-def _there(settled: RunSpec, offer: Offer, need: Need, progress: Progress) -> RunSpec:
+def _kind(offer: Offer) -> tuple[str | None, int]:
+    return offer.gpu, offer.count
+
+
+def _require_its_machine(
+    run: RunRecord, before: JobRecord, had: Offer, offer: Offer, *, same: bool
+) -> None:
+    """Files that are held on a machine are used on that one, whatever GPUs are asked for."""
+    if same and before.files is not None and bills(had) and _kind(offer) != _kind(had):
+        raise Refused(
+            f"the files of {run.name} are on a machine with {had.gpu or 'no GPU'} x {had.count}, "
+            "and a job that builds on them runs there",
+            hint="leave -g out, or choose another backend with -b",
+        )
+
+
+def _need(settled: RunSpec, gpus: tuple[tuple[str, int], ...], *, same: bool) -> Need:
+    """What is asked for now; what was asked for then holds for the provider it was asked of."""
+    asked = settled.need or Need()
+    if gpus:
+        return replace(
+            asked if same else Need(),
+            gpus=tuple(gpu for gpu in gpus if gpu[0].lower() != "cpu"),
+            cpu_only=any(kind.lower() == "cpu" for kind, _ in gpus),
+        )
+    return asked if same else Need(cpu_only=settled.target.kind == "cpu")
+
+
+def _there(settled: RunSpec, began: Offer, offer: Offer, need: Need, progress: Progress) -> RunSpec:
     """The recipe for another machine: what depends on its GPUs is settled anew."""
     cpu = offer.gpu is None or need.cpu_only
     target = Target(kind="cpu", gpus=0) if cpu else Target(kind="cuda", gpus=offer.count)
     config = settled.config
     if cpu:
         config, _ = derive(config, workdir=settled.workdir, cpu=True)
+    limits = [] if settled.max_duration is None else [settled.max_duration]
+    if settled.max_cost is not None and bills(offer):
+        limits.append(choosing.time_for(settled.max_cost, offer))
+    # The first machine's own variables go, unless the user has said something else for them.
+    ours = of_target(settled.target, began)
+    kept = {name: value for name, value in settled.env.items() if ours.get(name) != value}
     return replace(
         settled,
         target=target,
         config=config,
         environment=_software(config, offer, cpu=cpu, progress=progress),
-        env=_variables(settled.env, target, offer),
+        env={**of_target(target, offer), **kept},
+        max_duration=min(limits, default=None),
     )
 
 
@@ -103,10 +146,3 @@ def _software(
     if not cpu:
         environment.require_cuda13(environment.detect())
     return Environment(prefix=environment.ensure(chosen, progress=progress), lock=chosen.lock)
-
-
-def _variables(env: Mapping[str, str], target: Target, offer: Offer) -> dict[str, str]:
-    """The run's variables, with those of the first machine's hardware taken out."""
-    ours = {"CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_DEVICE_ORDER"}
-    kept = {name: value for name, value in env.items() if name not in ours}
-    return {**of_target(target, offer), **kept}

@@ -47,7 +47,7 @@ MACHINE_S = frozenset(
             "TERM",
             "_",
         ),
-        *("SSH_CLIENT", "SSH_CONNECTION", "MOTD_SHOWN", "MAIL", "TMPDIR"),
+        *("LC_CTYPE", "SSH_CLIENT", "SSH_CONNECTION", "MOTD_SHOWN", "MAIL", "TMPDIR"),
     }
 )
 """Variables that belong to a machine and its login, not to us."""
@@ -55,7 +55,7 @@ MACHINE_S = frozenset(
 OURS_APART = {
     "VIRTUAL_ENV": "here an environment of ours is used in place, there the image has its own",
     "HF_HOME": "there under the folder that outlives a pause",
-    "FTLAUNCH_MARK": "names one attempt of one job",
+    "FTLAUNCH_RUN_MARK": "names one attempt of one job",
 }
 
 TENSORS = """
@@ -144,6 +144,7 @@ def test_identical_commands(story: Story, step: str) -> None:
     mine, its = _variables(here), _variables(there)
     assert its == mine
     assert set(there.environ) - set(mine) <= MACHINE_S | set(OURS_APART)
+    assert story.cloud.key not in str(there)
 
 
 def _plain(seen: Seen) -> tuple[str, ...]:
@@ -210,10 +211,9 @@ def test_many_prompts_are_answered_there(story: Story, _: str) -> None:
 def test_a_chat_goes_through_a_private_tunnel(story: Story, _: str) -> None:
     before = story.given_bytes()
     with Terminal(story.desk, "inference", RUN, "-b", "jarvis", "--chat") as chat:
-        chat.until("Give me an instruction")
-        chat.type("hello\n\x04")
-        chat.until("Give me an instruction", again=True)
-        chat.type("\x1d")
+        chat.until("axolotl chat")
+        chat.type("/set max_new_tokens 5\nWhat colour is the fox?\n/status\n/quit\n")
+        chat.until("max_new_tokens")
         assert chat.ended() == 0, chat.heard
     assert story.given_bytes() == before
     assert story.asleep()
@@ -239,6 +239,8 @@ def test_a_page_goes_through_a_private_tunnel(story: Story, _: str) -> None:
     finally:
         page.kill()
         page.wait()
+        if page.stdout is not None:
+            page.stdout.close()
     assert story.given_bytes() == before
     assert story.asleep()
 
@@ -259,13 +261,21 @@ def test_with_nothing_held_what_was_pulled_is_sent(story: Story, _: str) -> None
     assert story.asleep()
 
 
+@pytest.mark.parametrize("_", [pytest.param("", id="local-inference")])
+def test_what_was_trained_there_is_asked_here(story: Story, _: str) -> None:
+    made = len([r for r in story.cloud.requests if r.path.endswith("/create")])
+    ended = story.desk.run("inference", RUN, "-b", "local", "-p", "one")
+    assert ended.code == 0, ended.said
+    assert len([r for r in story.cloud.requests if r.path.endswith("/create")]) == made
+    assert [m.status for m in story.cloud.machines if m.gone is None] == ["Paused"]
+
+
 class Terminal:
     """A command in a terminal of its own; `heard` is what it has printed."""
 
     def __init__(self, desk: Desk, *argv: str) -> None:
         self.heard = ""
         self._desk, self._argv = desk, argv
-        self._from = 0
 
     def __enter__(self) -> Self:
         self._side, child = pty.openpty()
@@ -289,14 +299,12 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._side, text.encode())
 
-    def until(self, text: str, *, again: bool = False, within: float = 300) -> None:
-        """Wait until this is heard; `again` after what was heard last."""
-        start = self._from if again else 0
+    def until(self, text: str, *, within: float = 300) -> None:
+        """Wait until this is heard."""
         end = time.monotonic() + within
-        while text not in self.heard[start:]:
+        while text not in self.heard:
             assert time.monotonic() < end, self.heard
             assert self._read(), self.heard
-        self._from = self.heard.index(text, start) + len(text)
 
     def ended(self, within: float = 120) -> int:
         end = time.monotonic() + within

@@ -14,11 +14,15 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Seen:
-    """One process as it was when it was first met; `cwd` as it sees its own file system."""
+    """One process as it was when it was first met; `cwd` as it sees its own file system.
+
+    started  in clock ticks since the machine's start
+    """
 
     argv: tuple[str, ...]
     environ: dict[str, str]
     cwd: str
+    started: int
 
 
 @dataclass
@@ -45,7 +49,8 @@ class Spy:
 
     def first(self, word: str) -> Seen:
         """The first that had this word in its arguments: the step itself, not what it started."""
-        return next(self.seen[pid] for pid in sorted(self.seen) if word in self.seen[pid].argv)
+        found = [seen for seen in self.seen.values() if word in seen.argv]
+        return min(found, key=lambda seen: seen.started)
 
     def _look(self) -> None:
         while not self._done.wait(0.1):
@@ -60,10 +65,11 @@ class Spy:
                 return
             pairs = [text.partition("=") for text in _texts((folder / "environ").read_bytes())]
             cwd = str((folder / "cwd").readlink())
-        except OSError:
+            started = int((folder / "stat").read_text().rpartition(")")[2].split()[19])
+        except (OSError, IndexError):
             return
         environ = {name: value for name, _, value in pairs}
-        self.seen[int(folder.name)] = Seen(tuple(argv), environ, cwd)
+        self.seen[int(folder.name)] = Seen(tuple(argv), environ, cwd, started)
 
 
 def _texts(raw: bytes) -> list[str]:

@@ -48,8 +48,14 @@ class Begun:
     second: Store
     folder: Path
 
-    def adopt(self) -> adopting.Adopted:
-        return adopting.adopt(self.second, self.backend, self.lease, folder=self.folder)
+    def adopt(self, *secrets: str) -> adopting.Adopted:
+        return adopting.adopt(
+            self.second,
+            self.backend,
+            self.lease,
+            folder=self.folder,
+            secrets=secrets,
+        )
 
 
 @pytest.fixture
@@ -102,9 +108,15 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begun]:
     second.close()
 
 
+def test_a_secret_is_not_sent_because_a_machine_asks_for_it(begun: Begun) -> None:
+    adopted = begun.adopt()
+    assert adopted.left_out[0].startswith("merge is left out: it asks for the secret MY_SECRET")
+    assert adopted.secrets == ()
+
+
 def test_all_that_the_later_job_needs_is_brought_here(begun: Begun) -> None:
     assert adopting.strangers(begun.second, begun.backend) == [begun.lease]
-    adopted = begun.adopt()
+    adopted = begun.adopt("MY_SECRET")
     assert (adopted.run.name, adopted.run.id, adopted.job) == ("mine", "abc1", "train")
     assert adopted.run.output_dir == begun.folder / "runs" / "mine"
     assert adopted.left_out == ()
@@ -128,7 +140,7 @@ def test_a_file_that_is_no_longer_what_it_was_leaves_the_job_out(begun: Begun) -
     changed = begun.at / "bundle" / "ftlaunch.yml"
     changed.chmod(0o600)
     changed.write_text("b: 2\n")
-    adopted = begun.adopt()
+    adopted = begun.adopt("MY_SECRET")
     (why,) = adopted.left_out
     assert why.startswith("merge is left out: ")
     assert "no longer what it was" in why
@@ -141,7 +153,7 @@ def test_a_file_that_is_no_longer_what_it_was_leaves_the_job_out(begun: Begun) -
 def test_a_job_that_has_not_begun_is_left_to_who_is_at_it(begun: Begun) -> None:
     (begun.at / "state.json").unlink()
     with pytest.raises(MayStillBill, match="has not begun"):
-        begun.adopt()
+        begun.adopt("MY_SECRET")
     assert begun.second.runs() == []
 
 
@@ -149,14 +161,14 @@ def test_papers_cannot_send_a_job_to_this_computer(begun: Begun) -> None:
     said = json.loads((begun.at / papers.AT).read_text())
     said["jobs"][1]["backend"] = "elsewhere"
     _replace(begun.at / papers.AT, json.dumps(said).encode())
-    (why,) = begun.adopt().left_out
+    (why,) = begun.adopt("MY_SECRET").left_out
     assert "it is to run on elsewhere" in why
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b'{"schema": 2}', b"[1]"])
 def test_papers_that_are_none(begun: Begun, content: bytes) -> None:
     _replace(begun.at / papers.AT, content)
-    adopted = begun.adopt()
+    adopted = begun.adopt("MY_SECRET")
     assert adopted.run.name == "mine"  # by the job's name
     (train,) = begun.second.jobs(adopted.run.id)
     assert train.kind == "train"
@@ -169,7 +181,7 @@ def test_papers_cannot_name_a_file_of_this_computer(begun: Begun, tmp_path: Path
         for given in one["spec"]["files"]:
             given["here"] = "/etc/passwd"
     _replace(begun.at / papers.AT, json.dumps(said).encode())
-    begun.adopt()
+    begun.adopt("MY_SECRET")
     for one in begun.second.jobs("abc1"):
         for kept in spec.job_from_json(one.spec).files:
             assert kept.here.parent == places.run_dir("abc1") / "staged"
@@ -181,7 +193,7 @@ def test_papers_cannot_name_a_file_of_this_computer(begun: Begun, tmp_path: Path
 def test_papers_cannot_lead_out_of_their_places(begun: Begun, key: str, value: object) -> None:
     said = json.loads((begun.at / papers.AT).read_text())
     _replace(begun.at / papers.AT, json.dumps({**said, key: value}).encode())
-    adopted = begun.adopt()
+    adopted = begun.adopt("MY_SECRET")
     assert adopted.run.output_dir.parent == begun.folder / "runs"
     assert "/" not in adopted.run.id
 
@@ -201,7 +213,7 @@ def test_a_name_that_a_run_or_a_folder_has(begun: Begun) -> None:
         output_dir=begun.folder,
         spec="{}",
     )
-    assert begun.adopt().run.name == "mine-3"
+    assert begun.adopt("MY_SECRET").run.name == "mine-3"
 
 
 def test_the_papers_hold_nothing_of_this_computer(begun: Begun, tmp_path: Path) -> None:
