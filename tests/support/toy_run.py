@@ -104,6 +104,7 @@ def toy(
     offer: Offer | None = None,
     run_id: str = "toy1",
     fails: str = "",
+    merge_secrets: tuple[str, ...] = (),
 ) -> Iterator[Toy]:
     """A run of a training and a merge, recorded and not yet begun.
 
@@ -125,7 +126,9 @@ def toy(
     train = job("train", seconds=seconds, secrets=secrets, fails=fails == "train")
     first = add_job(store, run, dataclasses.replace(train, on_finish=on_finish), offer)
     attach = (AttachJob(first, PurePosixPath("inputs/train")),)
-    merge = job("merge", seconds=seconds, attach=attach, fails=fails == "merge")
+    merge = job(
+        "merge", seconds=seconds, attach=attach, secrets=merge_secrets, fails=fails == "merge"
+    )
     add_job(store, run, dataclasses.replace(merge, on_finish=on_finish), offer)
     yield Toy(state, out, store, run)
     store.close()

@@ -11,7 +11,10 @@ from toy_run import Toy, toy
 from backends.lease import Phase
 from backends.offer import Money, Offer
 from launcher.on_finish import OnFinish
+from launcher.run import conductor
 from launcher.run.conductor import conduct
+from launcher.run.launching import launched
+from launcher.store import JobRecord
 
 PAID = Offer("local", None, 0, Money(Decimal(1)))
 FREE = Offer("local", None, 0, Money(Decimal(0)))
@@ -73,3 +76,32 @@ def test_a_training_that_fails_takes_its_merge_and_its_machine_with_it(
         assert train.closed_at
         assert merge.launched_at is None
         assert made.store.run(made.run.id).phase is Phase.FAILED
+
+
+def test_nothing_is_held_for_a_merge_that_lacks_its_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NOT_HERE", raising=False)
+    with toy(tmp_path, seconds=0.2, offer=PAID, merge_secrets=("NOT_HERE",)) as made:
+        monkeypatch.setenv("FTLAUNCH_STATE_DIR", str(made.state))
+        with pytest.raises(SystemExit):
+            conduct(made.run.id)
+        train, merge = made.store.jobs(made.run.id)
+        assert train.closed_at
+        assert not merge.closed_at
+
+
+def test_a_conductor_that_breaks_lets_go_of_what_it_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(desk: object, job: JobRecord) -> None:
+        if job.kind == "merge":
+            raise ZeroDivisionError
+        return launched(desk, job)  # type: ignore[arg-type, return-value]
+
+    with toy(tmp_path, seconds=0.2, offer=PAID) as made:
+        monkeypatch.setenv("FTLAUNCH_STATE_DIR", str(made.state))
+        monkeypatch.setattr(conductor, "launched", broken)
+        with pytest.raises(ZeroDivisionError):
+            conduct(made.run.id)
+        assert made.store.jobs(made.run.id)[0].closed_at
