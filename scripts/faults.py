@@ -2,6 +2,7 @@
 
     python scripts/faults.py           go on with this commit's run, or begin one
     python scripts/faults.py --fresh   begin anew
+    python scripts/faults.py PATH      only what is there; the kept result of the whole run stays
 
 The result, with its seed and commit, is kept in `tests/faults/results.json`, and what the rented
 machines' cases measured in `tests/faults/jarvis/results.json`. A run of another commit or seed
@@ -27,7 +28,16 @@ RESULTS = ROOT / "tests" / "faults" / "results.json"
 TABLE = ROOT / "tests" / "faults" / "jarvis" / "results.json"
 sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests"), str(ROOT)]
 
-from jarvis_faults.report import PROPERTY, from_groups, groups, key, summary, table  # noqa: E402
+from jarvis_faults.report import (  # noqa: E402
+    LINE,
+    MEANS,
+    PROPERTY,
+    from_groups,
+    groups,
+    key,
+    summary,
+    table,
+)
 
 SEED = "20260101"
 PIECE = 60
@@ -37,8 +47,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run what is left; returns 1 when a case fails."""
     commit = _git("rev-parse", "HEAD")
     dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
-    cases = _collect()
-    report = _known(commit) if "--fresh" not in arguments else None
+    paths = [argument for argument in arguments if not argument.startswith("-")]
+    cases = _collect(paths or ["tests/faults"])
+    report = _known(commit) if "--fresh" not in arguments and not paths else None
     if report is None:
         report = {"commit": commit, "seed": SEED, "dirty": dirty, "failed": [], "passed": []}
     done = set(report["passed"])
@@ -51,7 +62,9 @@ def main(arguments: Sequence[str]) -> int:
         passed = _run(piece, rows)
         report["passed"] = sorted({*report["passed"], *passed})
         report["failed"] = sorted({*report["failed"], *piece} - set(report["passed"]))
-        _keep(report, total=len(cases))
+        report["written_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+        if not paths:
+            _replace(RESULTS, {**report, "total": len(cases)})
         rows.keep(report)
         minutes = (time.monotonic() - began) / 60
         print(f"{len(report['passed'])} passed, {len(report['failed'])} failed, {minutes:.1f} min")
@@ -84,8 +97,9 @@ class Rows:
     def keep(self, report: dict[str, Any]) -> None:
         """Write them down."""
         head = {name: report[name] for name in ("commit", "dirty", "seed", "written_at")}
-        whole = {**head, "summary": summary(self._rows), "tried": groups(self._rows)}
-        _replace(TABLE, whole)
+        said = {"summary": summary(self._rows), "what_the_lines_say": LINE, "means": MEANS}
+        if self._rows:
+            _replace(TABLE, {**head, **said, "tried": groups(self._rows)})
 
     def show(self) -> None:
         """Print the table."""
@@ -97,8 +111,8 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "FTLAUNCH_FAULTS": "full", "FTLAUNCH_FAULTS_SEED": SEED}
 
 
-def _collect() -> list[str]:
-    argv = [sys.executable, "-m", "pytest", "tests/faults", "--collect-only", "-q"]
+def _collect(paths: Sequence[str]) -> list[str]:
+    argv = [sys.executable, "-m", "pytest", *paths, "--collect-only", "-q"]
     listed = subprocess.run(
         argv, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=True
     )
@@ -140,12 +154,6 @@ def _json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _keep(report: dict[str, Any], *, total: int) -> None:
-    report["total"] = total
-    report["written_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-    _replace(RESULTS, report)
 
 
 def _replace(path: Path, content: dict[str, Any]) -> None:

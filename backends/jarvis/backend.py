@@ -290,17 +290,21 @@ class Jarvis:
         """See `Backend.read`."""
         require_inside(path)
         box, job = self._box(files)
-        here = None if box.held is Held.RUNNING else self._kept.path(job, path)
+        box = self._asleep(box)
+        here = None if box.used else self._kept.path(job, path)
         if here is not None:
             return _chunks(here.read_bytes()[offset:], follow=follow)
-        known = None if box.held is Held.RUNNING else self._kept.listing(job)
+        known = None if box.used else self._kept.listing(job)
         if known is not None and path not in known and not box.jobs[job].may_link(path):
             raise Lost(f"there is no file {str(path)!r} among the files of {job}")
-        if box.held is Held.RUNNING:
-            return self._reach.workplace(box).read(job, path, offset=offset, follow=follow)
+        if box.used:
+            with reachable(box):
+                place = self._reach.workplace(box)
+                content = place.read(job, path, offset=offset, follow=follow)
+            return _while_reachable(box, content)
         with self._reach.awake(box) as place:
-            content = b"".join(place.read(job, path, offset=offset, follow=False))
-        return _chunks(content, follow=follow)
+            whole = b"".join(place.read(job, path, offset=offset, follow=False))
+        return _chunks(whole, follow=follow)
 
     def fetch(self, files: Files, paths: Sequence[PurePosixPath], into: Path) -> None:
         """See `Backend.fetch`."""
@@ -313,7 +317,8 @@ class Jarvis:
     def listing(self, files: Files) -> Mapping[PurePosixPath, int]:
         """See `Backend.listing`."""
         box, job = self._box(files)
-        if box.held is not Held.RUNNING and (known := self._kept.listing(job)) is not None:
+        box = self._asleep(box)
+        if not box.used and (known := self._kept.listing(job)) is not None:
             return known
         with self._reach.awake(box) as place:
             return place.listing(job)
@@ -338,6 +343,17 @@ class Jarvis:
 
         return checking.clean(self._account, self._records, self._machines)
 
+    def _asleep(self, box: Box) -> Box:
+        """A machine that somebody left awake is put to sleep: to look at copies would not do it.
+
+        Raises MayStillBill when that cannot be had.
+        """
+        if not box.roused or self._records.claimed(box.key):
+            return box
+        with self._records.claim(box.key):
+            box = self._records.box(box.key) or box
+            return self._machines.pause(box) if box.roused else box
+
     def _box(self, files: Files) -> tuple[Box, str]:
         """The machine a job's files are on. Raises Lost when they are no longer anywhere."""
         job = files.data.get("job", files.id)
@@ -348,6 +364,11 @@ class Jarvis:
             raise Lost(f"the files of {job!r} are no longer at Jarvis Labs", hint=_ELSEWHERE)
         assert box is not None
         return box, job
+
+
+def _while_reachable(box: Box, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    with reachable(box):
+        yield from chunks
 
 
 def _chunks(content: bytes, *, follow: bool) -> Iterator[bytes]:

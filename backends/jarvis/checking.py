@@ -78,6 +78,9 @@ def _machines(records: Records, machines: Machines) -> Iterator[Finding]:
 
 def _unneeded(records: Records, machines: Machines, box: Box | None) -> str | None:
     """End a machine that no job needs and forget it; what was done. The caller holds its claim."""
+    if box is not None and box.roused:
+        box = machines.pause(box)
+        return f"{box.name} is paused: nobody needs it awake"
     if box is None or box.kept_jobs():
         return None
     if box.open_jobs():

@@ -65,7 +65,7 @@ class Launching:
                 on_lease(found)
                 return found
         attached = self._attached_box(job)
-        if known is None and attached is not None:
+        if attached is not None and (known is None or known.key == attached.key):
             return self._beside(attached, job, on_lease, told)
         box = self._new(job, offer, told) if known is None else self._again(known, job, offer)
         return self._on_new(box, job, on_lease, told)
@@ -107,6 +107,11 @@ class Launching:
     def _again(self, box: Box, job: Job, offer: Offer) -> Box:
         """The machine of a launch that was cut short: found by its name, or made now."""
         with self._records.claim(box.key):
+            if box.held in {Held.ENDING, Held.GONE}:
+                # It was being undone when that was cut short.
+                self._machines.destroy(box)
+                box = replace(box, held=Held.CREATING, machine=None, since=None, ssh="")
+                return self._machines.create(box, _ask(box, offer))
             if box.held is Held.CREATING and box.machine is None:
                 row = self._machines.search(box.name)
                 if row is None:

@@ -98,7 +98,7 @@ class Machines:
             found = self._after(box, error)
             if isinstance(error, FtlaunchError):
                 return self._adopted(box, found.id)
-            self.destroy(self._adopted(box, found.id))
+            self._records.forget(self.destroy(self._adopted(box, found.id)))
             raise
 
     def _after(self, box: Box, error: BaseException) -> Row:
@@ -171,6 +171,9 @@ class Machines:
 
     def destroy(self, box: Box) -> Box:
         """Until the list no longer has it. Raises MayStillBill when that cannot be had."""
+        return _insisting(lambda: self._destroyed(box))
+
+    def _destroyed(self, box: Box) -> Box:
         spent = str(box.cost(self._clock()))
         young = self.young(box)
         box = self._records.save(replace(box, held=Held.ENDING, spent=spent, since=None))
@@ -196,7 +199,13 @@ class Machines:
         )
 
     def pause(self, box: Box) -> Box:
-        """Until the provider says that it is paused. Raises MayStillBill otherwise."""
+        """Until the provider says that it is paused. Raises MayStillBill otherwise.
+
+        One that did not come up stays as it is: it runs nothing, and its disk may hold files.
+        """
+        return _insisting(lambda: self._paused(box))
+
+    def _paused(self, box: Box) -> Box:
         box = self._records.save(
             replace(box, held=Held.PAUSING, spent=str(box.cost(self._clock())), since=None)
         )
@@ -206,7 +215,7 @@ class Machines:
                 row = self.look_well(box)
                 if row is None:
                     return self._records.save(replace(box, held=Held.GONE, machine=None))
-                if row.paused:
+                if row.paused or row.failed:
                     return self._records.save(replace(box, held=Held.PAUSED, machine=row.id))
                 if row.running:
                     self._account.pause(row)
@@ -267,6 +276,15 @@ class Machines:
         except FtlaunchError:
             return box
         return self._records.save(replace(box, name=name))
+
+
+def _insisting(work: Callable[[], Box]) -> Box:
+    """Do it in spite of one Ctrl-C, which is heard afterwards: what bills comes first."""
+    try:
+        return work()
+    except KeyboardInterrupt:
+        work()
+        raise
 
 
 def _stands(row: Row, ending: bool) -> bool:

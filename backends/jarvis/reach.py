@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from backends.errors import Lost, NoCapacity, NotLaunched, Unreachable
-from backends.jarvis.api import Account
+from backends.jarvis.api import DASHBOARD, Account
 from backends.jarvis.machines import Machines
 from backends.jarvis.offers import CONTAINER
 from backends.jarvis.pace import Pace
@@ -105,23 +105,24 @@ class Reach:
     def awake(self, box: Box) -> Iterator[Workplace]:
         """The workplace of a machine; one that is paused is woken for as long as this is entered.
 
+        One that runs and that no job needs was woken by somebody who died: it sleeps again, too.
         Raises Lost when the machine is gone, Unreachable when it cannot be reached now.
         """
-        if box.held is Held.RUNNING:
+        if box.used:
             with reachable(box):
                 yield self.workplace(box)
             return
         with self._records.claim(box.key):
             box = self._records.box(box.key) or box
-            woken = box.held is not Held.RUNNING
-            if woken:
+            borrowed = not box.used
+            if box.held is not Held.RUNNING:
                 box = self.wake(box, name=box.name)
             try:
                 with reachable(box):
                     yield self.workplace(box)
             finally:
                 box = self._records.box(box.key) or box
-                if woken and not box.awaited_jobs():
+                if borrowed and not box.awaited_jobs():
                     self._machines.pause(box)
 
     def wake(self, box: Box, *, name: str, told: Progress = silent) -> Box:
@@ -134,6 +135,14 @@ class Reach:
         if row is None:
             self._records.save(replace(box, held=Held.GONE, machine=None))
             raise Lost(f"the machine {box.name!r} is gone: it was destroyed outside ftlaunch")
+        if row.failed:
+            raise NotLaunched(
+                f"the machine {box.name!r} did not come up when it was last woken",
+                hint=f"look at it at {DASHBOARD}; its files are there for as long as it is",
+            )
+        if box.held is Held.PAUSING and not row.running:
+            box = self._machines.pause(box)  # whoever asked for it did not see its end
+            row = self._machines.look(box) or row
         if not row.paused:
             return self.ready(self._running(box, row), told)
         told(f"waking {box.name}")

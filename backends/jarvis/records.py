@@ -118,6 +118,17 @@ class Box:
         """It may bill for more than its disk."""
         return self.held not in {Held.PAUSED, Held.GONE}
 
+    @property
+    def used(self) -> bool:
+        """It runs, and for a job that nobody has released: not only because somebody looks."""
+        return self.held is Held.RUNNING and bool(self.open_jobs())
+
+    @property
+    def roused(self) -> bool:
+        """It may run, and nobody needs it to: whoever woke it, or paused it, may have died."""
+        moving = {Held.RUNNING, Held.PAUSING, Held.RESUMING}
+        return self.held in moving and not self.open_jobs() and bool(self.kept_jobs())
+
     def open_jobs(self) -> list[str]:
         """The jobs that nobody has released."""
         return [name for name, note in self.jobs.items() if note.stage is not Stage.RELEASED]

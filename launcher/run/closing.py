@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from backends.errors import Lost
+import itertools
+import time
+from datetime import timedelta
+
+from backends.errors import FtlaunchError, Lost
 from backends.job import Files
 from backends.lease import Keep, Phase
 from launcher.on_finish import bills, ending
 from launcher.run import pull
 from launcher.run.desk import Desk, counts
 from launcher.run.inventory import home
+from launcher.run.pull import Pulled
 from launcher.run.spec import offer_from_json
 from launcher.store import JobRecord
+
+PATIENCE = timedelta(minutes=5)
+"""How long a silent provider is waited for with the results: its machine bills meanwhile, and to
+wake it again later would cost as much."""
 
 
 def bring_home(desk: Desk, job: JobRecord) -> None:
     """Pull and verify the job's results; what is lost is said, and ends nothing else."""
     if job.files is None:
         return
-    wanted = desk.wanted(job)
     try:
-        pulled = pull.pull(desk.backend(job), job, home(desk.run, job), patterns=wanted.pull)
+        pulled = _patiently(desk, job)
     except Lost as error:
         desk.say("error", error.message, job, hint=error.hint, exit_code=error.exit_code)
         return
@@ -27,6 +35,26 @@ def bring_home(desk: Desk, job: JobRecord) -> None:
     if counts(job):
         sizes = {"files": len(pulled.files), "bytes": pulled.size_bytes}
         desk.say("pulled", pulled.sentence(), job, **sizes)
+
+
+def _patiently(desk: Desk, job: JobRecord) -> Pulled:
+    """Pull, and while the provider is silent for a moment try again: everything is there.
+
+    Raises what the last try raised when patience is over; nothing is lost by it.
+    """
+    end = time.monotonic() + PATIENCE.total_seconds()
+    patterns = desk.wanted(job).pull
+    for number in itertools.count():
+        try:
+            return pull.pull(desk.backend(job), job, home(desk.run, job), patterns=patterns)
+        except FtlaunchError as error:
+            if not error.transient or time.monotonic() > end:
+                raise
+            if number == 0:
+                text = f"the results of {job.kind} cannot be fetched now: {error.message}"
+                desk.say("unknown", f"{text}; it is tried again", job)
+        time.sleep(min(30.0, 0.5 * 2**number))
+    raise AssertionError
 
 
 def is_worth_holding(desk: Desk, job: JobRecord) -> bool:

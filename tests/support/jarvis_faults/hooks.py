@@ -187,10 +187,11 @@ def install(told: dict[str, Any]) -> None:
         strikes = hooks.here("call", fits, hooks.call[2] if hooks.call else 0)
         if strikes:
             hooks.strike("before")
-        answer = request(self, method, path, **rest)
-        if strikes:
-            hooks.strike("after")
-        return answer
+        try:
+            return request(self, method, path, **rest)
+        finally:
+            if strikes:
+                hooks.strike("after")
 
     Transport.request = watched  # type: ignore[method-assign]
     for name in STEPS:

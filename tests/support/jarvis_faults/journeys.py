@@ -107,7 +107,7 @@ class Journey:
     def _beside(self) -> None:
         """A later job on the machine that sleeps with what it builds on."""
         self._begin(OnFinish.PAUSE)
-        self._conduct(None)
+        self._conduct(self._watching())
         first = self.store.jobs(self.run.id)[0]
         assert first.closed_at is not None
         attach = (AttachJob(first.id, PurePosixPath("inputs/train")),)
@@ -120,7 +120,7 @@ class Journey:
     def _pull(self) -> None:
         """The results are wanted once more, from a machine that sleeps."""
         self._begin(OnFinish.PAUSE)
-        self._conduct(None)
+        self._conduct(self._watching())
         shutil.rmtree(self.out)
         self._until_done(["ftlaunch", "pull", self.run.name], self._hooks())
 
@@ -151,11 +151,11 @@ class Journey:
 
         self._conduct(None if at_stop else self._hooks(), on=("train observe", stop))
         if any(job.open for job in self.store.jobs(self.run.id)):
-            self._until_done(words, None)
+            self._until_done(words, self._watching())
 
     def _rm(self) -> None:
         self._begin(OnFinish.PAUSE)
-        self._conduct(None)
+        self._conduct(self._watching())
         self._until_done(["ftlaunch", "rm", "--yes", self.run.name], self._hooks())
 
     # ── what they consist of ──────────────────────────────────────────────────────────────────
@@ -215,8 +215,10 @@ class Journey:
             self.codes.append(self._did(words, self._watching()))
 
     def _watching(self) -> dict[str, Any]:
-        return {key: value for key, value in self._hooks().items()
-                if key in {"trace", "door", "machine", "careless"}}  # fmt: skip
+        """Without the fault: only what passes is written down."""
+        kept = {"trace", "door", "machine", "careless"}
+        told = {key: value for key, value in self._hooks().items() if key in kept}
+        return told | {"began": "without"}
 
     def _until_done(self, words: list[str], hooks: Any) -> None:
         """A command of the user's, and again if it failed."""
@@ -226,7 +228,7 @@ class Journey:
             if code == 0 or (code in {1, 2, 130} and words[1] in {"stop", "rm"} and self._over()):
                 return
             self.world.cloud.forgive()
-            hooks = None
+            hooks = self._watching()
 
     def _over(self) -> bool:
         return not any(job.open for job in self.store.jobs(self.run.id))
@@ -288,10 +290,10 @@ class Journey:
     def _look_for_secrets(self) -> None:
         """The account's key in what any process was started with, here or on a machine."""
         key = self.world.cloud.key.encode()
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
+        for folder in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
-                if key in path.read_bytes():
-                    self.secrets_seen.add(f"the arguments of process {path.parent.name}")
+                if folder.name.isdigit() and key in (folder / "cmdline").read_bytes():
+                    self.secrets_seen.add(f"the arguments of process {folder.name}")
 
 
 def _offer() -> Offer:

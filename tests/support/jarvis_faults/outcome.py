@@ -14,6 +14,9 @@ from launcher.on_finish import OnFinish
 from launcher.run.follow import verdict
 from launcher.store import JobRecord
 
+_ASLEEP = {"Paused", "Failed"}
+"""What bills no GPU, and may hold files that are wanted."""
+
 
 @dataclass
 class Outcome:
@@ -74,7 +77,7 @@ def _removed(journey: Journey) -> bool:
 def _left(journey: Journey, jobs: Sequence[JobRecord]) -> Iterator[str]:
     wanted = journey.wishes is OnFinish.PAUSE and any(job.files is not None for job in jobs)
     for machine in journey._machines():
-        if machine["gone"] is not None or (machine["status"] == "Paused" and wanted):
+        if machine["gone"] is not None or (machine["status"] in _ASLEEP and wanted):
             continue
         yield f"machine {machine['id']} {machine['name']} is {machine['status']}"
     ours = {machine["id"] for machine in journey._machines()}

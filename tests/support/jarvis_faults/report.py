@@ -9,6 +9,17 @@ from jarvis_faults.cases import Case
 from jarvis_faults.outcome import Outcome
 
 PROPERTY = "jarvis fault"
+LINE = (
+    "machines leaked, jobs whose artifacts are lost, other promises broken, seconds billed after "
+    "the last needed byte (-: nothing came home), GPU seconds billed in all, how it ended"
+)
+MEANS = (
+    "Seconds are of this machine's clock. They count from the moment the results were here and "
+    "verified (the launcher's journal) until the provider stopped to bill a GPU (the loopback "
+    "provider's meter), and hold the fault itself, about a second where it lasts, and the time "
+    "until the user's next command, which comes at once. The provider is twenty times as quick as "
+    "the real one is assumed to be: of a real machine's end its own slowness is to be added."
+)
 
 
 def key(row: Mapping[str, Any]) -> tuple[str, str, str]:
