@@ -10,22 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from jarvis_axolotl import cloud_with_axolotl, variables
 from jarvis_rig import OnJarvis, jarvis
 from laptops import until
+
+from launcher import environment
 
 pytestmark = pytest.mark.timeout(900)
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "live.py"
-RECIPE = """
-config: tiny
-set:
-  lora_mlp_kernel: false
-  lora_qkv_kernel: false
-  lora_o_kernel: false
-  flash_attention: false
-  bf16: false
-"""
-"""On a machine that the provider says has a GPU, and that has none: axolotl must do without."""
 
 
 @pytest.fixture
@@ -34,14 +27,12 @@ def rig(tmp_path: Path) -> Iterator[OnJarvis]:
         yield made
 
 
-def live(tmp_path: Path) -> subprocess.Popen[str]:
-    recipe = tmp_path / "recipe.yml"
-    recipe.write_text(RECIPE)
+def live(tmp_path: Path, **variables: str) -> subprocess.Popen[str]:
     made = tmp_path / "made"
     made.mkdir()
     return subprocess.Popen(
         [sys.executable, str(SCRIPT), "jarvis"],
-        env={**os.environ, "LIVE_RECIPE": str(recipe), "TMPDIR": str(made)},
+        env={**os.environ, "LIVE_GPU": "cpu", "TMPDIR": str(made), **variables},
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -57,16 +48,18 @@ def at_rest(rig: OnJarvis) -> bool:
 
 
 @pytest.mark.axolotl
-@pytest.mark.network
-def test_the_whole_job(rig: OnJarvis, tmp_path: Path) -> None:
-    process = live(tmp_path)
-    said, _ = process.communicate(timeout=800)
-    assert process.returncode == 0, said
-    assert "adapter_model.safetensors" in said
-    assert "output/merged/model.safetensors" in said
-    assert "it cost about 0." in said
-    assert "nothing of it is left at the provider" in said
-    assert at_rest(rig)
+def test_the_whole_job(tmp_path: Path) -> None:
+    python = environment.python_of(environment.ensure(environment.choose({}, gpu=False)))
+    with cloud_with_axolotl(tmp_path / "cloud", python) as cloud:
+        process = live(tmp_path, **variables(cloud))
+        said, _ = process.communicate(timeout=800)
+        assert process.returncode == 0, said
+        assert "adapter_model.safetensors" in said
+        assert "output/merged/model.safetensors" in said
+        assert "it cost about 0." in said
+        assert "nothing of it is left at the provider" in said
+        until("the end of all bills", lambda: not cloud.meter.billing(), 20)
+        assert not cloud.account["keys"]
 
 
 def test_interrupted_it_ends_what_it_began(rig: OnJarvis, tmp_path: Path) -> None:
