@@ -363,12 +363,13 @@ class TestDownload:
         """Where the digest of the whole is known, no part has one of its own."""
         write(there, {"big": BIG})
         path = PurePosixPath("big")
-        receive, damaged = Channel.receive, []
+        receive = Channel.receive
+        damaged: list[bool] = []
 
         def damage(channel: Channel) -> Frame:
             answer = receive(channel)
             if len(answer.content) == 8 * MIB and not damaged:
-                damaged.append(1)
+                damaged.append(True)
                 answer.content[1000] ^= 1
             return answer
 
