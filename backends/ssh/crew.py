@@ -20,8 +20,9 @@ from backends.protocol import Progress
 from backends.ssh.frames import PART_BYTES, Buffer, Channel, Frame, Header
 from backends.ssh.host import Host
 
-_ON_THE_WAY_BYTES = 2 * PART_BYTES
-"""Of one channel, sent or asked for and not yet answered: enough to keep it busy."""
+_ON_THE_WAY_BYTES = PART_BYTES
+"""Of one channel, sent or asked for and not yet answered. It is kept busy with that and the part
+that goes beyond; more, and the channels that open first leave nothing for the last ones."""
 _ON_THE_WAY = 32
 _TELL_S = 0.1
 

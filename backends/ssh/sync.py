@@ -22,7 +22,8 @@ from backends.ssh.host import Host
 
 __all__ = ["Moved", "download", "listing", "read", "state_folder", "upload"]
 
-CHANNELS = 4
+CHANNELS = 6
+"""An sshd allows ten on a connection (MaxSessions): some are left for whoever follows a log."""
 _TRIES = 3
 _PATIENCE = timedelta(seconds=30)
 
