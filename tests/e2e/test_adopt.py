@@ -109,6 +109,10 @@ def test_a_merge_whose_training_only_the_first_one_has(
         train, merge = second.store.jobs(made.run.id)
         assert (train.phase, merge.phase) == (Phase.SUCCEEDED, Phase.SUCCEEDED)
         assert "on the computer that began the run" in train.reason
+        # The training's files may be on that machine only: it sleeps until somebody says otherwise.
+        living = [m.status for m in account.rig.provider.machines if m.gone is None]
+        assert living == ["Paused"]
+        assert second.ask("rm", "toy", "-y").returncode == 0
         assert account.at_rest()
 
 
