@@ -2,7 +2,7 @@
 
     python scripts/faults.py           go on with this commit's run, or begin one
     python scripts/faults.py --fresh   begin anew
-    python scripts/faults.py PATH      only what is there; the kept result of the whole run stays
+    python scripts/faults.py PATH      only what is there: the kept result of the whole stays
 
 The result, with its seed and commit, is kept in `tests/faults/results.json`, and what the rented
 machines' cases measured in `tests/faults/jarvis/results.json`. A run of another commit or seed
@@ -25,6 +25,8 @@ from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "tests" / "faults" / "results.json"
+SOME = ROOT / "tests" / "faults" / ".some-results.json"
+"""Where a run of some cases stands; not to be committed."""
 TABLE = ROOT / "tests" / "faults" / "jarvis" / "results.json"
 sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests"), str(ROOT)]
 
@@ -49,9 +51,11 @@ def main(arguments: Sequence[str]) -> int:
     dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
     paths = [argument for argument in arguments if not argument.startswith("-")]
     cases = _collect(paths or ["tests/faults"])
-    report = _known(commit) if "--fresh" not in arguments and not paths else None
+    kept = SOME if paths else RESULTS
+    report = _known(kept, commit, paths) if "--fresh" not in arguments else None
     if report is None:
         report = {"commit": commit, "seed": SEED, "dirty": dirty, "failed": [], "passed": []}
+        report |= {"paths": paths} if paths else {}
     done = set(report["passed"])
     rows = Rows.known(report)
     left = [case for case in cases if case not in done]
@@ -63,8 +67,7 @@ def main(arguments: Sequence[str]) -> int:
         report["passed"] = sorted({*report["passed"], *passed})
         report["failed"] = sorted({*report["failed"], *piece} - set(report["passed"]))
         report["written_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-        if not paths:
-            _replace(RESULTS, {**report, "total": len(cases)})
+        _replace(kept, {**report, "total": len(cases)})
         rows.keep(report)
         minutes = (time.monotonic() - began) / 60
         print(f"{len(report['passed'])} passed, {len(report['failed'])} failed, {minutes:.1f} min")
@@ -141,11 +144,10 @@ def _passed(report: Path, rows: Rows) -> set[str]:
     return found
 
 
-def _known(commit: str) -> dict[str, Any] | None:
-    found = _json(RESULTS)
-    if found is None or found.get("commit") != commit or found.get("seed") != SEED:
-        return None
-    return found
+def _known(kept: Path, commit: str, paths: Sequence[str]) -> dict[str, Any] | None:
+    found = _json(kept)
+    same = {"commit": commit, "seed": SEED, "paths": list(paths)}
+    return found if found is not None and {"paths": [], **found}.items() >= same.items() else None
 
 
 def _json(path: Path) -> dict[str, Any] | None:
