@@ -73,7 +73,7 @@ def test_what_an_earlier_command_could_not_let_go_of(account: Office, mine: Lapt
         provider.forgive()
         cleaned = mine.ask("check", "--clean", "-b", "jarvis")
         assert cleaned.returncode == 0, cleaned.stdout
-        assert "once more" in cleaned.stdout
+        assert "is paused: nobody needs it awake" in cleaned.stdout
         until("the pause", lambda: not provider.meter.billing("gpu"), 20)
         assert mine.ask("pull", "toy").returncode == 0, "its files are kept"
 
