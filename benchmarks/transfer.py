@@ -67,6 +67,7 @@ class Bench:
         self.near = Link(machine, machine.port)
         self.far = Link(machine, far_port)
         self._work = work
+        self._arenas = 0
         self._loads: dict[tuple[int, int], Load] = {}
 
     def load(self, count: int, size_bytes: int) -> Load:
@@ -85,24 +86,26 @@ class Bench:
         for number in range(rounds):
             first = number % len(movers)
             for mover in (*movers[first:], *movers[:first]):
-                with self.arena() as folder:
-                    target = folder / "copy"
-                    began = time.perf_counter()
-                    (mover.up if up else mover.down)(link, load, target)
-                    times[mover.name].append(time.perf_counter() - began)
-                    load.check(target)
+                target = self.arena() / "copy"
+                began = time.perf_counter()
+                (mover.up if up else mover.down)(link, load, target)
+                times[mover.name].append(time.perf_counter() - began)
+                load.check(target)
+                if len(load.files) == 1:
+                    shutil.rmtree(target)
         return times
 
-    @contextlib.contextmanager
-    def arena(self) -> Iterator[Path]:
-        """A fresh folder, when nothing of the one before is still on its way to the disk."""
-        folder = self._work / "arena"
+    def arena(self) -> Path:
+        """A fresh folder, when nothing of the ones before is still on its way to the disk.
+
+        Many small files stay in theirs to the end: for minutes, ext4 searches past every inode that
+        was freed when it makes a file, and 5,000 take anything from one second to six.
+        """
+        self._arenas += 1
+        folder = self._work / f"arena-{self._arenas}"
         folder.mkdir()
         os.sync()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder)
+        return folder
 
 
 def large(bench: Bench, *, up: bool) -> None:
@@ -153,17 +156,17 @@ def unchanged(bench: Bench, *, up: bool) -> None:
     times: Times = {}
     for mover in movers:
         move = mover.up if up else mover.down
-        with bench.arena() as folder:
-            move(bench.near, load, folder / "copy")
-            before = {path: path.stat().st_ino for path in folder.rglob("*.bin")}
-            times[mover.name] = []
-            for _ in range(scale.rounds):
-                began = time.perf_counter()
-                move(bench.near, load, folder / "copy")
-                times[mover.name].append(time.perf_counter() - began)
-            load.check(folder / "copy")
-            if before != {path: path.stat().st_ino for path in folder.rglob("*.bin")}:
-                raise SystemExit(f"{mover.name} has copied files that had not changed")
+        copy = bench.arena() / "copy"
+        move(bench.near, load, copy)
+        before = {path: path.stat().st_ino for path in copy.rglob("*.bin")}
+        times[mover.name] = []
+        for _ in range(scale.rounds):
+            began = time.perf_counter()
+            move(bench.near, load, copy)
+            times[mover.name].append(time.perf_counter() - began)
+        load.check(copy)
+        if before != {path: path.stat().st_ino for path in copy.rglob("*.bin")}:
+            raise SystemExit(f"{mover.name} has copied files that had not changed")
     figures = {f"{name}_s": median(taken) for name, taken in times.items()}
     name = f"{scale.files:,} files {way(up)} again, unchanged, seconds"
     keep(name, {**figures, "runs": scale.rounds}, limit=UNCHANGED_LIMIT_S, value=figures["ours_s"])
@@ -176,15 +179,20 @@ def told(name: str, times: Times, limit: float, *, scaled: str = "nothing") -> N
 
 
 def compared(times: Times) -> Mapping[str, object]:
-    """The median of our ratios to the best peer, round by round; and everybody's median seconds."""
+    """Our ratio to the best peer, by neighbours and by medians; and everybody's median seconds."""
     best = min((peer.name for peer in PEERS), key=lambda name: statistics.median(times[name]))
     ratios = [ours / peer for ours, peer in zip(times["ours"], times[best], strict=True)]
+    # On a busy machine the two may differ: the worse one for us counts.
+    ratio = max(
+        statistics.median(ratios),
+        statistics.median(times["ours"]) / statistics.median(times[best]),
+    )
     return {
-        "ratio": median(ratios),
+        "ratio": round(ratio, 3),
         "lowest": round(min(ratios), 3),
         "highest": round(max(ratios), 3),
         "best_peer": best,
-        "times_as_fast": round(1 / statistics.median(ratios), 2),
+        "times_as_fast": round(1 / ratio, 2),
         "runs": len(ratios),
         **{f"{name.replace(' ', '_')}_s": median(taken) for name, taken in times.items()},
     }
