@@ -10,6 +10,7 @@ import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -55,7 +56,7 @@ class Wanted:
     mark: Mark = _NOTHING
     tries: int = 0
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Its path as it travels."""
         return path_text(self.path)

@@ -6,6 +6,7 @@ way; several channels of the same connection carry as many times more.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -24,6 +25,10 @@ _ON_THE_WAY_BYTES = PART_BYTES
 """Of one channel, sent or asked for and not yet answered. It is kept busy with that and the part
 that goes beyond; more, and the channels that open first leave nothing for the last ones."""
 _ON_THE_WAY = 32
+_LEAST = 2
+_OPENED_S = 0.05
+"""One channel more for each of these that the first took to open, so that all carry some 80 MB/s.
+Nearby a third one only costs the time of its start."""
 _TELL_S = 0.1
 
 
@@ -121,7 +126,8 @@ class Crew:
     def all(self, units: Iterator[Unit], size_bytes: int) -> None:
         """Have all channels do some requests. The first failure of any ends all, and is raised."""
         work = _Shared(units)
-        wanted = min(self._most, 1 + size_bytes // PART_BYTES)
+        useful = max(_LEAST, math.ceil(self.first.opened_s / _OPENED_S))
+        wanted = min(self._most, useful, 1 + size_bytes // PART_BYTES)
         others = [_Other(self._host, self._root, work, self.first) for _ in range(wanted - 1)]
         try:
             for other in others:

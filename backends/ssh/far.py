@@ -203,6 +203,8 @@ class Far:
                         os.unlink(begun)
                 if not lost:
                     os.unlink(begun + b".have")
+                else:  # of a file that was changed while it was sent before: not to be kept
+                    note_only(have, {n: held[n] for n in held if n not in lost})
             missing.append(lost)
         self._note(rows)
         self.wire.send({"missing": missing})
@@ -266,9 +268,7 @@ class Far:
             for number in sorted(held):
                 if held[number] == digest_of(file, number * PART, PART):
                     right[number] = held[number]
-            os.ftruncate(have, 0)
-            for number, sha256 in right.items():
-                os.write(have, b"%d %s\n" % (number, sha256.encode()))
+            note_only(have, right)
         return [number for number in range(-(-size // PART)) if number not in right]
 
     def _kept(self, path: str, target: bytes, size: int, digest: str) -> Optional[List[Any]]:
@@ -580,6 +580,13 @@ def noted(have: int) -> Dict[int, str]:
         if number.isdigit() and len(digest) == 64:
             found[int(number)] = digest.decode()
     return found
+
+
+def note_only(have: int, parts: Dict[int, str]) -> None:
+    """Have just these in a journal."""
+    os.ftruncate(have, 0)
+    for number, sha256 in parts.items():
+        os.write(have, b"%d %s\n" % (number, sha256.encode()))
 
 
 def main() -> NoReturn:

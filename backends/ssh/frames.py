@@ -13,6 +13,7 @@ import shlex
 import struct
 import subprocess
 import tempfile
+import time
 from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -61,11 +62,15 @@ class Channel:
         self._host = host
         self._marker = Marker.new()
         self._greeted = False
+        self.opened_s = 0.0
+        """Until the far end's shell said its first word: two round trips and the shell's start.
+        Known with the first answer."""
         self._content = bytearray()
         command = shlex.join(programs.argv(programs.python_of(host), "far"))
         script = f"{self._marker.printing}; exec {command}"
         with contextlib.ExitStack() as undo:
             self._said = undo.enter_context(tempfile.TemporaryFile())
+            self._began_s = time.monotonic()
             self._process = host.spawn(script, stdin=subprocess.PIPE, stderr=self._said)
             undo.callback(self.close)
             assert self._process.stdin is not None
@@ -171,6 +176,7 @@ class Channel:
             self._process.kill()
             raise self._failure()
         self._greeted = True
+        self.opened_s = time.monotonic() - self._began_s
 
     def _failure(self) -> FtlaunchError:
         """Why the channel has ended: ssh says 255 for itself, and the far end goes with 0 or 1."""

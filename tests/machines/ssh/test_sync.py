@@ -146,16 +146,17 @@ class TestUpload:
                     sync.upload(host, root, [file], told=silent)
                 assert tree(there) == {}
 
+    @pytest.mark.parametrize("channels", [1, 6])
     def test_a_file_that_changed_is_not_mixed_with_what_came_before(
-        self, host: Host, here: Path, there: Path, root: PurePosixPath
+        self, host: Host, here: Path, there: Path, root: PurePosixPath, channels: int
     ) -> None:
         """The far end keeps parts of the wrong version; the right one is whole all the same."""
         file = local_file(here, "large", BIG)
         file.here.write_bytes(BIG[:1000] + b"X" + BIG[1001:])
         with pytest.raises(Refused):
-            sync.upload(host, root, [file], told=silent)
+            sync.upload(host, root, [file], told=silent, channels=channels)
         file.here.write_bytes(BIG)
-        moved = sync.upload(host, root, [file], told=silent)
+        moved = sync.upload(host, root, [file], told=silent, channels=channels)
         assert tree(there) == {"large": digest(BIG)}
         assert moved.bytes <= len(BIG)
 
