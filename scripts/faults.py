@@ -43,6 +43,8 @@ from jarvis_faults.report import (  # noqa: E402
 
 SEED = "20260101"
 PIECE = 60
+WORKERS = os.environ.get("FTLAUNCH_FAULTS_WORKERS", "2")
+"""Cases wait more than they work: a machine with nothing else to do takes more of them."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -125,7 +127,7 @@ def _collect(paths: Sequence[str]) -> list[str]:
 def _run(cases: Sequence[str], rows: Rows) -> set[str]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        argv = [sys.executable, "-m", "pytest", "-q", "-n", "2", f"--junitxml={report}", *cases]
+        argv = [sys.executable, "-m", "pytest", "-q", "-n", WORKERS, f"--junitxml={report}", *cases]
         subprocess.run(argv, cwd=ROOT, env=_environment(), check=False)
         return _passed(report, rows)
 

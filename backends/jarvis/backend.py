@@ -187,9 +187,12 @@ class Jarvis:
                 self._records.save(replace(box, held=Held.GONE, machine=None, since=None))
                 why = _GONE
                 return Observation(Phase.LOST, reason=why, cost=cost)
-            if not row.paused:
+            if row.paused:
+                box = replace(box, held=Held.PAUSED, machine=row.id, since=None)
+            elif box.held is Held.RUNNING or not row.running:
                 return Observation(Phase.UNKNOWN, reason=why, cost=cost)
-            return self._woken(replace(box, held=Held.PAUSED, machine=row.id, since=None), job)
+            # Else whoever woke it died before it could say so.
+            return self._woken(replace(box, machine=row.id), job)
 
     def _woken(self, box: Box, job: str) -> Observation:
         """Paused by itself, by the provider, or by hand: what the job came to is on its disk.

@@ -6,7 +6,7 @@ import itertools
 import time
 from datetime import timedelta
 
-from backends.errors import FtlaunchError, Lost
+from backends.errors import FtlaunchError, Lost, NotLaunched
 from backends.job import Files
 from backends.lease import Keep, Phase
 from launcher.on_finish import bills, ending
@@ -38,8 +38,9 @@ def bring_home(desk: Desk, job: JobRecord) -> None:
 
 
 def _patiently(desk: Desk, job: JobRecord) -> Pulled:
-    """Pull, and while the provider is silent for a moment try again: everything is there.
+    """Pull, and while the provider is silent, or refuses, try again: everything is there.
 
+    Of a machine that has to be woken a single odd answer (a 401, no capacity) is not the end.
     Raises what the last try raised when patience is over; nothing is lost by it.
     """
     end = time.monotonic() + PATIENCE.total_seconds()
@@ -48,7 +49,8 @@ def _patiently(desk: Desk, job: JobRecord) -> Pulled:
         try:
             return pull.pull(desk.backend(job), job, home(desk.run, job), patterns=patterns)
         except FtlaunchError as error:
-            if not error.transient or time.monotonic() > end:
+            again = error.transient or isinstance(error, NotLaunched)
+            if not again or time.monotonic() > end:
                 raise
             if number == 0:
                 text = f"the results of {job.kind} cannot be fetched now: {error.message}"
