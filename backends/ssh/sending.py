@@ -49,9 +49,10 @@ def send(
     host: Host, root: PurePosixPath, files: Sequence[LocalFile], *, meter: Meter, channels: int
 ) -> None:
     """Bring files below `root`, each whole or not at all. See `sync.upload`."""
-    todo = [_Sent(file, row) for file, row in zip(files, _rows(files), strict=True)]
     meter.begin(sum(file.size_bytes for file in files))
     with Crew(host, root, channels) as crew:
+        # While the far end starts: it is not kept waiting.
+        todo = [_Sent(file, row) for file, row in zip(files, _rows(files), strict=True)]
         for _ in range(_ROUNDS):
             todo = _wanted(crew, todo, meter)
             if not todo:
