@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from backends.errors import FtlaunchError, MayStillBill, Unreachable
+from backends.errors import FtlaunchError, Lost, MayStillBill, Unreachable
 from backends.jarvis.api import DASHBOARD, Account
 from backends.jarvis.kept import Kept
 from backends.jarvis.machines import Machines
@@ -84,8 +84,10 @@ class LettingGo:
             return self._without_machine(box, job)
         if row.id != box.machine:
             box = self._records.save(replace(box, machine=row.id))
-        if row.running:
-            box = self._end_job(box, job, keep)
+        if not box.ssh:
+            keep = Keep.NOTHING  # nobody was ever on it: there is nothing to keep
+        elif row.running:
+            box, keep = self._end_job(box, job, keep)
         box = self._records.save(box.noted(job, stage=Stage.RELEASED, kept=keep is Keep.FILES))
         if keep is Keep.NOTHING:
             self._kept.forget(job)
@@ -98,8 +100,11 @@ class LettingGo:
         box = replace(box, held=Held.GONE, machine=None, spent=spent, since=None)
         return self._records.save(box.noted(job, stage=Stage.RELEASED, kept=False))
 
-    def _end_job(self, box: Box, job: str, keep: Keep) -> Box:
-        """What must be done on the machine while it still runs; as much of it as can be."""
+    def _end_job(self, box: Box, job: str, keep: Keep) -> tuple[Box, Keep]:
+        """What must be done on the machine while it still runs; as much of it as can be.
+
+        Also what is to be kept: nothing, of a job whose launch never came as far as its folder.
+        """
         try:
             with reachable(box):
                 place = self._reach.workplace(box)
@@ -111,7 +116,10 @@ class LettingGo:
         except Unreachable:
             # The disk keeps what is on it, and what runs dies with the pause or the end.
             pass
-        return self._records.box(box.key) or box
+        except Lost:
+            if box.jobs[job].stage is Stage.LAYING:
+                keep = Keep.NOTHING
+        return self._records.box(box.key) or box, keep
 
     def settle(self, box: Box) -> Box:
         """Leave a machine as its jobs need it: running, paused or destroyed."""

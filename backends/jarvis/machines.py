@@ -7,7 +7,7 @@ it answers, what counts is what the list of machines shows afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -55,7 +55,7 @@ class Machines:
                 continue
             doubt = None
             if found := [row for row in found if _stands(row, ending)]:
-                return found[-1]
+                return _newest(found)
         if doubt is not None:
             raise doubt
         return None
@@ -257,7 +257,7 @@ class Machines:
                 rows = self._account.machines()
                 awake = [r for r in rows if r.name == box.name and not r.paused and not r.ending]
                 if awake:
-                    return awake[-1].id
+                    return _newest(awake).id
                 if isinstance(error, FtlaunchError) and not isinstance(error, Unreachable):
                     break
         except Unreachable as doubt:
@@ -285,6 +285,11 @@ def _insisting(work: Callable[[], Box]) -> Box:
     except KeyboardInterrupt:
         work()
         raise
+
+
+def _newest(rows: Sequence[Row]) -> Row:
+    """Of several with one name: ids only grow, so an odd row that names none of today's loses."""
+    return max(rows, key=lambda row: row.id)
 
 
 def _stands(row: Row, ending: bool) -> bool:

@@ -332,11 +332,11 @@ def rm(run: str, yes: bool, as_json: bool) -> None:
             err=True,
         )
     backends = Backends()
-    # First forgotten, then discarded: a job that another terminal began meanwhile stops us here.
-    store.remove_run(found.id)
+    # Forgotten last: what a provider does not let go of now can be asked for again by its name.
     for job in jobs:
         if job.files is not None:
             backends.of(job).discard(job.files)
+    store.remove_run(found.id)
     shutil.rmtree(places.run_dir(found.id), ignore_errors=True)
     if as_json:
         click.echo(json.dumps({"removed": found.name}))

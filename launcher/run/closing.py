@@ -29,7 +29,8 @@ def bring_home(desk: Desk, job: JobRecord) -> None:
     try:
         pulled = _patiently(desk, job)
     except Lost as error:
-        desk.say("error", error.message, job, hint=error.hint, exit_code=error.exit_code)
+        if job.launched_at is not None:
+            desk.say("error", error.message, job, hint=error.hint, exit_code=error.exit_code)
         return
     desk.store.mark_pulled(job.id)
     if counts(job):
