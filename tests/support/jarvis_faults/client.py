@@ -20,6 +20,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -164,6 +165,9 @@ def _be(order: dict[str, Any]) -> None:
         traceback.print_exc()
     finally:
         with contextlib.suppress(BaseException):
+            for thread in threading.enumerate():
+                if not thread.daemon and thread is not threading.current_thread():
+                    thread.join()
             atexit._run_exitfuncs()
             sys.stdout.flush()
             sys.stderr.flush()

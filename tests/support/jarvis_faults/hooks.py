@@ -119,7 +119,8 @@ class Hooks:
             time.sleep(self.fault["lasts"])
             self._reach("open")
 
-        threading.Thread(target=mend, daemon=True).start()
+        # No daemon: a command that gives up sooner than the door opens must not leave it shut.
+        threading.Thread(target=mend).start()
 
     def _reach(self, how: str) -> None:
         for machine in self._machines():
