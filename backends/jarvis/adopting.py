@@ -137,6 +137,6 @@ class Adopting:
             return tried
         raise Unreachable(
             f"the machine {box.name!r} accepts no SSH key of this computer",
-            hint="a machine takes its keys when it boots: once its job is over, pause and resume "
-            "it, or finish it where it was started",
+            hint="a machine takes its keys when it boots: finish it where it was started, or once "
+            f"its job is over: jl pause {box.machine} --yes, then: ftlaunch ps --adopt",
         ) from refused
