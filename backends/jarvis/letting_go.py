@@ -84,8 +84,9 @@ class LettingGo:
             return self._without_machine(box, job)
         if row.id != box.machine:
             box = self._records.save(replace(box, machine=row.id))
-        if not box.ssh:
-            keep = Keep.NOTHING  # nobody was ever on it: there is nothing to keep
+        # An adopted machine that sleeps says no address either, and is full of results.
+        if not box.ssh and box.jobs[job].stage is Stage.LAYING:
+            keep = Keep.NOTHING  # nobody was ever on it
         elif row.running:
             box, keep = self._end_job(box, job, keep)
         box = self._records.save(box.noted(job, stage=Stage.RELEASED, kept=keep is Keep.FILES))
