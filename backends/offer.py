@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
+_CENT = Decimal("0.01")
+
 
 @dataclass(frozen=True)
 class Money:
@@ -25,7 +27,9 @@ class Money:
 
     def __str__(self) -> str:
         sign = "$" if self.currency == "USD" else f"{self.currency} "
-        return f"{sign}{self.amount.quantize(Decimal('0.01'), ROUND_HALF_UP)}"
+        if 0 < self.amount < _CENT / 2:
+            return f"under {sign}{_CENT}"
+        return f"{sign}{self.amount.quantize(_CENT, ROUND_HALF_UP)}"
 
 
 FREE = Money(Decimal(0))

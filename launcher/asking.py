@@ -6,6 +6,7 @@ The training's machine is long gone. What the question needs is attached, not se
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import secrets as random_source
 import socket
@@ -15,14 +16,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from backends.errors import BadInput, Failed, FtlaunchError, Lost
+from backends.errors import Failed, FtlaunchError, Lost
 from backends.job import LocalFile
 from backends.lease import Lease, Phase
 from backends.protocol import Backend, Progress, silent
 from launcher import answers, launch, places
 from launcher.commands import TOKEN_VARIABLE, Decoding
-from launcher.run import build, conductor, further, inventory, pull
+from launcher.run import build, conductor, further, inventory
 from launcher.run.follow import Follower, Said
 from launcher.run.loaded import Backends
 from launcher.run.logs import LogReader, lines_here
@@ -62,6 +64,13 @@ def asker(
     return Asker(store, run, trained, there, backends, base=base)
 
 
+class Counted(NamedTuple):
+    """How many rows got an answer, and how many an error instead."""
+
+    answers: int
+    errors: int
+
+
 @dataclass(frozen=True)
 class Asker:
     """A run's model, and how it is asked.
@@ -85,23 +94,14 @@ class Asker:
 
     def one(self, text: str, *, say: Say) -> str:
         """Axolotl's own answer to one prompt. Raises Failed with the last lines of its log."""
-        if not text.strip():
-            raise BadInput("the prompt is empty")
         staged = self._stage(PurePosixPath("prompt.txt"), text.encode())
         spec = build.prompt(self._spec, self.trained.id, staged, base=self.base)
         job = self._finished(spec, say)
         return answers.extract_answer("\n".join(self.log(job)), prompt=text)
 
-    def many(self, prompts: Path, output: Path, *, decoding: Decoding, say: Say) -> int:
-        """Answer each row of `prompts` into `output`, in order; returns the number of rows."""
-        try:
-            content = prompts.read_bytes()
-        except OSError as error:
-            raise BadInput(f"{prompts} cannot be read: {error.strerror}") from error
-        if not content.strip():
-            raise BadInput(f"{prompts} is empty", hint='write rows like {"prompt": "…"}')
-        pull.check_writable(output.absolute().parent)
-        rows = self._stage(PurePosixPath("prompts.jsonl"), content)
+    def many(self, asked: bytes, output: Path, *, decoding: Decoding, say: Say) -> Counted:
+        """Answer each row of a prompts file into `output`, in order."""
+        rows = self._stage(PurePosixPath("prompts.jsonl"), asked)
         spec = build.prompts(self._spec, self.trained.id, rows, base=self.base, decoding=decoding)
         job = self._finished(spec, say)
         try:
@@ -112,7 +112,9 @@ class Asker:
         partial = output.with_name(output.name + ".partial")
         partial.write_bytes(found)
         partial.replace(output)
-        return found.count(b"\n")
+        lines = [json.loads(line) for line in found.splitlines()]
+        failed = sum("error" in line for line in lines)
+        return Counted(len(lines) - failed, failed)
 
     @contextmanager
     def chat(self, *, idle_seconds: int, say: Say) -> Iterator[tuple[Lease, int, str]]:

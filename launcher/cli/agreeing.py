@@ -1,15 +1,21 @@
-"""Before money is spent on a further job: what it costs is said, and asked about when it is new."""
+"""Questions to the user: before money is spent, and before something is gone for good."""
 
 from __future__ import annotations
 
+import sys
+
 import click
 
+from backends.errors import BadInput
 from launcher.on_finish import bills
 from launcher.run.placing import Place
 
 
 def agree(there: Place, *, yes: bool, quiet: bool) -> None:
-    """Say what the place costs an hour; ask, unless no more was agreed to before. May abort."""
+    """Say what the place costs an hour; ask, unless no more was agreed to before.
+
+    Raises what `confirm` raises.
+    """
     offer = there.offer
     if not bills(offer):
         return
@@ -17,4 +23,19 @@ def agree(there: Place, *, yes: bool, quiet: bool) -> None:
     if not quiet:
         click.echo(f"  on {there.spec}: {hardware}, {offer.price} an hour", err=True)
     if not (yes or there.agreed):
-        click.confirm(f"this costs {offer.price} an hour; go on?", abort=True, err=True)
+        confirm(f"this costs {offer.price} an hour; go on?")
+
+
+def confirm(question: str) -> None:
+    """Ask; a no raises click's Abort. Raises BadInput where nobody is there to answer."""
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise  # Ctrl-C, or Ctrl-D
+        click.echo("", err=True)
+        raise BadInput(
+            "nobody is here to answer that; nothing was done", hint="agree with: -y"
+        ) from None
+    if not agreed:
+        raise click.Abort

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -122,6 +121,7 @@ def remove(name: str | None, everything: bool, yes: bool, as_json: bool) -> None
     """Remove the environment NAME, or all of them."""
     from backends.errors import BadInput
     from launcher import environment
+    from launcher.cli.agreeing import confirm
 
     if (name is None) != everything:
         raise click.UsageError("give the NAME of one, or --all; list them with: ftlaunch env")
@@ -131,12 +131,7 @@ def remove(name: str | None, everything: bool, yes: bool, as_json: bool) -> None
             f"there is no environment {name or ''}".rstrip(), hint="list them with: ftlaunch env"
         )
     if not yes:
-        if not sys.stdin.isatty():
-            raise BadInput(
-                "nobody can be asked whether to remove it: this is no terminal",
-                hint="use -y to remove without asking",
-            )
-        click.confirm(f"remove {', '.join(found)}?", abort=True, err=True)
+        confirm(f"remove {', '.join(found)}?")
     for one in found:
         environment.remove(one)
         if not as_json:

@@ -52,6 +52,7 @@ def now_phase(job: JobRecord) -> Phase:
 def describe(store: Store, run: RunRecord) -> dict[str, Any]:
     """A run and its jobs as data."""
     from launcher.plan_text import command_text
+    from launcher.run.remaining import still_billed
     from launcher.run.spec import job_from_json
 
     facts = row_of(store, run)
@@ -68,6 +69,7 @@ def describe(store: Store, run: RunRecord) -> dict[str, Any]:
             "closed_at": _iso(job.closed_at),
             "cost": None if job.cost is None else str(job.cost),
             "files": None if job.files is None else job.files.id,
+            "files_billed": still_billed(job),
             "steps": [
                 {"name": step.name, "command": command_text(step.argv)}
                 for step in job_from_json(job.spec).plan.steps

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backends.protocol import Progress
+from launcher.cli.epilogue import tell_end
 from launcher.cli.telling import LAST_LINES, QUIET_EVENTS, tell_event, ways_back
 from launcher.run.follow import Follower, Said, verdict
 from launcher.run.loaded import Backends
@@ -79,6 +80,8 @@ def follow(
         from launcher.cli.facts import describe
 
         click.echo(json.dumps(describe(store, store.run(run.id)), indent=2))
+    else:
+        tell_end(store, run)
     return code
 
 

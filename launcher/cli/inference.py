@@ -87,16 +87,26 @@ def inference(
     """Ask RUN's model (default: the last run's)."""
     from datetime import timedelta
 
-    from launcher import asking, commands, places
+    from backends.errors import BadInput
+    from launcher import asking, commands, places, questions
     from launcher.cli import following, session
     from launcher.cli.agreeing import agree
     from launcher.cli.facts import find
+    from launcher.run.pull import check_writable
     from launcher.store import open_store
 
     if [prompt is not None, prompts is not None, chat, gradio].count(True) != 1:
         raise click.UsageError("give one of -p TEXT, --prompts FILE, --chat and --gradio")
     if (prompts is None) != (output is None):
         raise click.UsageError("--prompts FILE and -o FILE go together")
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if text is not None and not text.strip():
+        raise BadInput("the prompt is empty")
+    asked = None if prompts is None else questions.read(prompts)
+    if asked is not None and output is not None:
+        check_writable(output.absolute().parent)
+        for bad in asked.bad:
+            click.echo(f"warning: {prompts}: {bad}; it gets no answer", err=True)
     store = open_store(places.state_dir())
     found = find(store, run)
     asker = asking.asker(
@@ -109,10 +119,9 @@ def inference(
     )
     agree(asker.there, yes=yes, quiet=as_json)
     progress = None if as_json else lambda text: click.echo(f"  {text}", err=True)
-    if prompt is not None:
-        text = sys.stdin.read() if prompt == "-" else prompt
+    if text is not None:
         return session.print_answer(asker, text, progress=progress, as_json=as_json)
-    if prompts is not None and output is not None:
+    if asked is not None and output is not None:
         decoding = commands.Decoding(
             max_new_tokens=max_new_tokens,
             repetition_penalty=repetition_penalty,
@@ -120,7 +129,7 @@ def inference(
             batch_size=batch_size,
         )
         return session.write_answers(
-            asker, prompts, output, decoding=decoding, progress=progress, as_json=as_json
+            asker, asked.content, output, decoding=decoding, progress=progress, as_json=as_json
         )
     seconds = int(idle.total_seconds()) if isinstance(idle, timedelta) else 900
     if chat:

@@ -88,6 +88,7 @@ def _list(store: Store, *, everything: bool, page: int, as_json: bool) -> None:
     runs = _runs(store, everything=everything, page=page)
     if not runs:
         click.echo(_no_runs(store.count_runs(), page=page, everything=everything))
+        _tell_remainders(store)
         return
     rows = [("NAME", "STATE", "JOB", "BACKEND", "AGE", "RECIPE")]
     for run in runs:
@@ -100,6 +101,14 @@ def _list(store: Store, *, everything: bool, page: int, as_json: bool) -> None:
         pages = -(-store.count_runs() // PAGE)
         if pages > 1:
             click.echo(f"page {page} of {pages}" + (" (--page N)" if page < pages else ""))
+    _tell_remainders(store)
+
+
+def _tell_remainders(store: Store) -> None:
+    from launcher.run.remaining import remainders
+
+    for left in remainders(store):
+        click.echo(f"{left.sentence()}; {left.hint()}", err=True)
 
 
 def _no_runs(total: int, *, page: int, everything: bool) -> str:
@@ -214,6 +223,8 @@ def inspect(run: str | None, as_json: bool) -> None:
         for key in ("phase", "reason", "exit_code", "launched_at", "ended_at", "cost", "files"):
             if job[key] not in {None, ""}:
                 click.echo(f"  {key + ':':<12} {printable(str(job[key]))}")
+        if job["files_billed"]:
+            click.echo(f"  {'billed:':<12} storage; end that with: ftlaunch rm {found.name}")
         for step in job["steps"]:
             click.echo(f"  {step['name'] + ':':<12} {step['command']}")
 
@@ -226,6 +237,7 @@ def wait(run: str | None, timeout: timedelta | None, as_json: bool) -> int:
     """Wait for RUN's end (default: the last) and exit with its verdict."""
     import time
 
+    from launcher.cli import epilogue
     from launcher.run import conductor, further
     from launcher.run.follow import Follower, verdict
 
@@ -246,7 +258,12 @@ def wait(run: str | None, timeout: timedelta | None, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(facts, indent=2))
     else:
-        click.echo(f"{found.name}: {facts['phase']}")
+        code = verdict(store, found)
+        why = epilogue.reason(store.jobs(found.id)) if code else ""
+        click.echo(f"{found.name}: {facts['phase']}" + (f" ({why})" if why else ""))
+        if code:
+            click.echo(f"  its log: ftlaunch logs {found.name}", err=True)
+        epilogue.tell_end(store, found)
     return verdict(store, found)
 
 
@@ -316,6 +333,8 @@ def rm(run: str, yes: bool, as_json: bool) -> None:
     """Forget RUN and remove what is kept for it; results already pulled stay."""
     import shutil
 
+    from launcher.cli.agreeing import confirm
+
     store = open_store(places.state_dir())
     found = store.run(run)
     jobs = store.jobs(found.id)
@@ -326,11 +345,7 @@ def rm(run: str, yes: bool, as_json: bool) -> None:
         )
     unpulled = [job.kind for job in jobs if job.files is not None and job.pulled_at is None]
     if unpulled and not yes:
-        click.confirm(
-            f"the results of {', '.join(unpulled)} were not pulled and will be gone; go on?",
-            abort=True,
-            err=True,
-        )
+        confirm(f"the results of {', '.join(unpulled)} were not pulled and will be gone; go on?")
     backends = Backends()
     # Forgotten last: what a provider does not let go of now can be asked for again by its name.
     for job in jobs:

@@ -30,15 +30,22 @@ def print_answer(asker: Asker, text: str, *, progress: Say, as_json: bool) -> in
 
 
 def write_answers(
-    asker: Asker, prompts: Path, output: Path, *, decoding: Decoding, progress: Say, as_json: bool
+    asker: Asker, asked: bytes, output: Path, *, decoding: Decoding, progress: Say, as_json: bool
 ) -> int:
     """Answer a file of prompts into another."""
-    count = asker.many(prompts, output, decoding=decoding, say=progress)
+    counted = asker.many(asked, output, decoding=decoding, say=progress)
     if as_json:
-        click.echo(json.dumps({"answers": count, "output": str(output)}))
-    else:
-        click.echo(f"{count} answers in {output}")
+        click.echo(json.dumps({**counted._asdict(), "output": str(output)}))
+        return 0
+    click.echo(f"{_number(counted.answers, 'answer')} in {output}")
+    if counted.errors:
+        rows = _number(counted.errors, "row")
+        click.echo(f"{rows} without an answer: see 'error' in the same place there", err=True)
     return 0
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 def chat(asker: Asker, *, idle_seconds: int, progress: Say) -> int:

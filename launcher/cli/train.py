@@ -137,7 +137,7 @@ def _go(
     merge: bool | None = None,
 ) -> int:
     from launcher import launch, places, planning
-    from launcher.cli import following, plan_view
+    from launcher.cli import agreeing, following, plan_view
     from launcher.on_finish import OnFinish
     from launcher.store import open_store
 
@@ -168,7 +168,7 @@ def _go(
     launch.require_secrets(prepared.run.secrets)
     plan_view.show_brief(prepared, store, quiet=as_json)
     if not yes and prepared.offer.price.amount > 0:
-        click.confirm(f"this costs {prepared.offer.price} an hour; go on?", abort=True, err=True)
+        agreeing.confirm(f"this costs {prepared.offer.price} an hour; go on?")
     run = launch.begin(prepared, store, progress=following.start_up(quiet=as_json))
     if detach and not as_json:
         plan_view.warn_of_bills(prepared)

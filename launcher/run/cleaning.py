@@ -6,16 +6,17 @@ from backends.errors import FtlaunchError
 from backends.lease import Finding, Keep, Lease
 from backends.offer import Need
 from backends.protocol import Backend
+from launcher.run.remaining import remainders
 from launcher.store import Store
 
 
 def clean(store: Store, backend: Backend) -> list[Finding]:
-    """Remove what no job needs, and name what may bill although no run here minds it.
+    """Remove what no job needs, and name what bills: what runs keep, and what none here minds.
 
     A lease of a job that is closed here is let go of once more, and its files stay. Those of open
     jobs are minded by their conductor; those of other computers are theirs.
     """
-    found = list(backend.clean())
+    found = [*backend.clean(), *_kept(store, backend)]
     bills = any(offer.price.amount for offer in backend.offers(Need(), live=False))
     try:
         leases = backend.leases()
@@ -31,6 +32,12 @@ def clean(store: Store, backend: Backend) -> list[Finding]:
             text = f"{lease.job} is of no run of this computer, and goes on"
             found.append(Finding("machine", False, text, hint, bills=bills))
     return found
+
+
+def _kept(store: Store, backend: Backend) -> list[Finding]:
+    """Kept results are nobody's litter, but they are on the bill."""
+    left = remainders(store, backend.name)
+    return [Finding("kept", True, f"{one.sentence()}; {one.hint()}") for one in left]
 
 
 def _again(backend: Backend, lease: Lease) -> Finding:

@@ -160,6 +160,14 @@ class Jobs(Journal):
         """What the backend still holds of a closed job."""
         self._set(job_id, files=None if files is None else records.files_to_json(files))
 
+    def kept_jobs(self) -> Sequence[JobRecord]:
+        """Jobs that were let go of, whose files are still at a provider, the oldest first."""
+        rows = self._db.execute(
+            f"SELECT {_JOB} FROM jobs "  # noqa: S608 - our own columns
+            "WHERE closed_at IS NOT NULL AND files IS NOT NULL AND backend <> 'local' ORDER BY id"
+        )
+        return [_job(row) for row in rows]
+
     def job_names(self) -> set[str]:
         """The names of all jobs there are, of all runs: the tags they have at their providers."""
         return {str(row[0]) for row in self._db.execute("SELECT name FROM jobs")}

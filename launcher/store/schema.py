@@ -71,6 +71,10 @@ MIGRATIONS: tuple[str, ...] = (
         measured_at TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    CREATE INDEX jobs_kept ON jobs (id)
+        WHERE closed_at IS NOT NULL AND files IS NOT NULL AND backend <> 'local';
+    """,
 )
 
 

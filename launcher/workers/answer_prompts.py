@@ -151,7 +151,8 @@ class Session:
                 out(b"".join(line for line in lines[given:ready] if line is not None))
                 given = ready
                 self.done += len(finished)
-                print(f"answered {self.done}/{self.total}", flush=True)
+                bad = f", {self.failed} of them with an error" if self.failed else ""
+                print(f"answered {self.done}/{self.total}{bad}", flush=True)
 
     def _window(self, window: list[Row]) -> Iterator[list[tuple[int, bytes]]]:
         """Lines with their place in the window, a batch at a time, longest prompts first."""

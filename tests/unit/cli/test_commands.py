@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -68,15 +69,16 @@ def test_an_environment_that_is_not_made_has_no_path(capsys: pytest.CaptureFixtu
 
 
 def test_environments_are_not_removed_by_accident(
-    desk: Path, capsys: pytest.CaptureFixture[str]
+    desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     half = desk / "cache" / "envs" / "half"
     half.mkdir(parents=True)
     assert ask(capsys, "env", "show")[1] == ask(capsys, "env")[1]
     code, _, err = ask(capsys, "env", "remove")
     assert (code, "--all" in err) == (2, True)
     code, _, err = ask(capsys, "env", "remove", "--all")
-    assert (code, "use -y" in err) == (2, True)
+    assert (code, "-y" in err) == (2, True)
     assert half.is_dir()
     code, out, _ = ask(capsys, "env", "remove", "--all", "-y", "--json")
     assert (code, json.loads(out)) == (0, {"removed": ["half"]})

@@ -155,6 +155,14 @@ def test_progress_is_printed_for_each_batch(desk: Desk, capsys: pytest.CaptureFi
     ]
 
 
+def test_progress_tells_rows_without_an_answer_apart(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.rows(b"broken", {"prompt": "x"})
+    desk.ask(Echo())
+    assert "answered 2/2, 1 of them with an error" in capsys.readouterr().out.splitlines()
+
+
 class Killed(BaseException):
     """What no handler catches."""
 
