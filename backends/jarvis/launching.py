@@ -210,9 +210,7 @@ class Launching:
         try:
             if box.held is Held.RUNNING:
                 with reachable(box):
-                    place = self._reach.workplace(box)
-                    place.end(job.name)
-                    place.remove(job.name)
+                    self._reach.workplace(box).undo(job.name)
         except FtlaunchError:
             pass  # what it left on the machine goes with the machine
         box = self._records.save(box.without(job.name))

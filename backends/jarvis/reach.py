@@ -84,7 +84,8 @@ class Reach:
         if box.kind != CONTAINER:
             home /= box.ssh.partition("@")[0]
         shared = FILESYSTEM / _FOLDER if box.filesystem is not None else None
-        return Workplace(host, home / _FOLDER, cache_root=shared)
+        by = self._records.computer()
+        return Workplace(host, home / _FOLDER, cache_root=shared, by=by)
 
     def ready(self, box: Box, told: Progress) -> Box:
         """Until a machine that was made or woken runs and takes commands.

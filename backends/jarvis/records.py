@@ -222,6 +222,18 @@ class Records:
         """Remove the record of a machine that is gone and of which nothing is wanted."""
         (self._boxes / f"{box.key}.json").unlink(missing_ok=True)
 
+    def computer(self) -> str:
+        """What tells this state directory from every other one; made once."""
+        path = self.root / "computer"
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_text(encoding="ascii")
+        with self.claim("computer"):
+            if not path.exists():
+                partial = path.with_name(".computer")
+                partial.write_text(os.urandom(8).hex(), encoding="ascii")
+                partial.replace(path)
+        return path.read_text(encoding="ascii")
+
     @contextlib.contextmanager
     def claim(self, name: str) -> Iterator[None]:
         """Be the only one who changes a job or a machine of that name; waits for whoever does."""

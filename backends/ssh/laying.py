@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import stat
 import sys
+import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Set
 
 Answer = Dict[str, Any]
@@ -48,6 +50,33 @@ def private(folder: bytes) -> None:
             os.mkdir(folder, 0o700)
 
 
+# ── who lays it out ───────────────────────────────────────────────────────────────────────────────
+
+STALE_S = 60.0
+"""Who lays a job out says every ten seconds that it is there; after this long it is not."""
+
+
+def claimed(request: Answer) -> bool:
+    """Take, or keep, the right to lay out a job; False while another computer has it.
+
+    by  the computer that asks. Two that finish the same run may ask for its next job at once.
+    """
+    home = raw(request["home"])
+    path = os.path.join(os.path.dirname(home), b".%s.by" % os.path.basename(home))
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o600), "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        has, by = file.read(), raw(request["by"])
+        age = time.time() - os.fstat(file.fileno()).st_mtime
+        if has not in (b"", by) and abs(age) < STALE_S:
+            return False
+        file.seek(0)
+        file.write(by)
+        file.truncate()
+        os.utime(file.fileno())
+    return True
+
+
 # ── a run directory ───────────────────────────────────────────────────────────────────────────────
 
 
@@ -66,6 +95,8 @@ def prepare(request: Answer) -> Answer:
     if os.path.exists(os.path.join(home, b"state.json")):
         return {"started": True}
     runs = os.path.dirname(home)
+    if os.path.isdir(runs) and not claimed(request):
+        return {"started": False, "busy": True}
     gone = [job for job in request["attached"] if not os.path.isdir(os.path.join(runs, raw(job)))]
     keep = {raw(path) for path, _ in request["files"]} | {raw(at) for at in request["links"]}
     folders = {raw(name) for name in request["folders"]}
@@ -73,6 +104,9 @@ def prepare(request: Answer) -> Answer:
     short = shortage(request)
     if gone or short:
         return {"started": False, "gone": gone, "short": short}
+    private(runs)
+    if not claimed(request):
+        return {"started": False, "busy": True}
     private(home)
     os.chmod(home, 0o700)
     for name in folders:
@@ -140,6 +174,8 @@ def bytes_below(folder: bytes) -> int:
 def finish(request: Answer) -> Answer:
     """Put in what is no upload: links [path, target], small files {name: content in base64}."""
     home = raw(request["home"])
+    if not claimed(request):
+        return {"busy": True}
     for at, target in request["links"]:
         path = os.path.join(home, raw(at))
         private(os.path.dirname(path))

@@ -209,6 +209,31 @@ def settled(home: str, spare: Optional[str], quiet_s: float) -> Answer:
         time.sleep(0.02)
 
 
+def undo(request: Answer) -> Answer:
+    """End and take away what a launch left that did not succeed.
+
+    by  the computer that launched; what another one lays out, or has laid out, is left alone
+    """
+    if owner(request) not in ("", request["by"]):
+        return {}
+    seen = end(request)
+    return {"lives": True} if seen["alive"] or seen["leftover"] else remove(request)
+
+
+def claim_of(request: Answer) -> str:
+    """The file that says which computer lays a job out (see `laying.py`)."""
+    return os.path.join(os.path.dirname(request["home"]), ".%s.by" % request["job"])
+
+
+def owner(request: Answer) -> str:
+    """The computer that lays a job out, or has; empty when none does."""
+    try:
+        with open(claim_of(request), encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
 def remove(request: Answer) -> Answer:
     """Take a run directory away: gone in one step, then its disk space follows.
 
@@ -223,6 +248,8 @@ def remove(request: Answer) -> Answer:
         with contextlib.suppress(FileNotFoundError):
             os.rename(home, os.path.join(trash, "%s.%s" % (request["job"], os.urandom(4).hex())))
     shutil.rmtree(request["begun"], ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.unlink(claim_of(request))
     for name in os.listdir(trash) if os.path.isdir(trash) else []:
         _delete(os.path.join(trash, name))
     return {}
@@ -247,8 +274,11 @@ def touch(root: str) -> None:
         os.utime(os.path.join(root, "watch", "seen"))
 
 
-def nothing(_: Answer) -> Answer:
-    """Being there is all."""
+def present(request: Answer) -> Answer:
+    """Being there is all; who lays out a job goes on doing so."""
+    if request.get("job") and owner(request) == request["by"]:
+        with contextlib.suppress(OSError):
+            os.utime(claim_of(request))
     return {}
 
 
@@ -260,7 +290,8 @@ COMMANDS: Dict[str, Callable[[Answer], Answer]] = {
     "checkpoint": checkpoint,
     "end": end,
     "remove": remove,
-    "touch": nothing,
+    "undo": undo,
+    "touch": present,
 }
 
 

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -35,6 +36,7 @@ _LONG = timedelta(minutes=10)
 _ENDING = timedelta(minutes=3)
 _TOUCH = timedelta(seconds=20)
 _PRESENCE_S = 10.0
+_BUSY_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,21 @@ class Workplace:
     """The run directories below `root`.
 
     cache_root  a disk that outlives the machine or is shared by several; `root` if not given
+    by          the computer that asks: two may finish the same run, and want its next job at once
     All methods raise SshError when the machine cannot be reached, besides what they name.
     """
 
     def __init__(
-        self, host: Host, root: PurePosixPath, *, cache_root: PurePosixPath | None = None
+        self,
+        host: Host,
+        root: PurePosixPath,
+        *,
+        cache_root: PurePosixPath | None = None,
+        by: str = "-",
     ) -> None:
         self.host = host
         self.root = root
+        self._by = by
         self._caches = Caches(host, root, (cache_root or root) / "caches")
 
     def home(self, job: str) -> PurePosixPath:
@@ -96,15 +105,15 @@ class Workplace:
         """Put everything the job was given into its run directory; what was sent.
 
         Done again after a break it sends only what is missing, and takes out what this job does
-        not have. A job that was started is left as it is. One at a time lays out a job: the caller
-        sees to that.
+        not have. A job that was started is left as it is. On one computer one at a time lays out a
+        job: the caller sees to that; while another computer does, this waits.
         Raises Refused for what cannot be, for a file that has changed, for files of an earlier job
         that are not there, and where there is no room; NotLaunched for what the machine cannot do.
         """
         found = layout(job)
-        with _launching(), self._present():
+        with _launching(), self._present(job.name):
             missing = self._caches.missing(job.caches)
-            if not self._prepared(job, found, missing):
+            if not self._prepared(job, found, missing, told):
                 return Moved(0, 0)
             moved = sync.upload(self.host, self.home(job.name), found.files, told=told)
             for cache in missing:
@@ -113,20 +122,11 @@ class Workplace:
             self._finish(job, found)
         return moved
 
-    def _prepared(self, job: Job, found: Layout, missing: Sequence[Any]) -> bool:
+    def _prepared(self, job: Job, found: Layout, missing: Sequence[Any], told: Progress) -> bool:
         """False when the job was started already. Raises Refused."""
-        answer = self._ask(
-            "laying",
-            "prepare",
-            job.name,
-            files=[[str(file.at), file.size_bytes] for file in found.files],
-            links=found.links,
-            begun=str(sync.state_folder(self.home(job.name))),
-            folders=[str(folder) for folder in FOLDERS],
-            attached=[earlier for _, earlier in found.attached],
-            missing=[[str(self._caches.folder(c)), c.tree.size_bytes] for c in missing],
-            reserve=job.plan.disk_reserve_bytes,
-        )
+        while (answer := self._prepare(job, found, missing)).get("busy"):
+            told("waiting: another computer lays the job out")
+            time.sleep(_BUSY_S)
         if answer["started"]:
             return False
         if answer["gone"]:
@@ -142,6 +142,20 @@ class Workplace:
             )
         return True
 
+    def _prepare(self, job: Job, found: Layout, missing: Sequence[Any]) -> Answer:
+        return self._ask(
+            "laying",
+            "prepare",
+            job.name,
+            files=[[str(file.at), file.size_bytes] for file in found.files],
+            links=found.links,
+            begun=str(sync.state_folder(self.home(job.name))),
+            folders=[str(folder) for folder in FOLDERS],
+            attached=[earlier for _, earlier in found.attached],
+            missing=[[str(self._caches.folder(c)), c.tree.size_bytes] for c in missing],
+            reserve=job.plan.disk_reserve_bytes,
+        )
+
     def _finish(self, job: Job, found: Layout) -> None:
         links = [[str(at), str(self.home(earlier))] for at, earlier in found.attached]
         links += [[str(at), str(self._caches.tree(cache))] for at, cache in found.caches]
@@ -152,6 +166,8 @@ class Workplace:
         }
         write = {name: base64.b64encode(content).decode() for name, content in small.items()}
         answer = self._ask("laying", "finish", job.name, links=links, write=write)
+        if "busy" in answer:
+            raise NotLaunched("another computer lays the job out by now", hint="launch it again")
         if "taken" in answer:
             raise Refused(f"two inputs of the job want the same place: {answer['taken']}")
 
@@ -220,6 +236,14 @@ class Workplace:
                 hint="it may hang in the kernel: end the machine",
             )
 
+    def undo(self, job: str) -> None:
+        """Take away what a launch of this computer left; what another one lays out stays.
+
+        Raises FarError.
+        """
+        begun = str(sync.state_folder(self.home(job)))
+        self._ask("place", "undo", job, begun=begun, timeout=_LONG)
+
     def remove(self, job: str) -> None:
         """Take a run directory away; again and again is fine.
 
@@ -245,7 +269,7 @@ class Workplace:
         self, job: str, paths: Sequence[PurePosixPath], into: Path, *, told: Progress
     ) -> Moved:
         """See `Backend.fetch`; held to the digests of the job's manifest, where there is one."""
-        with self._present():
+        with self._present(job):
             return sync.download(
                 self.host, self.home(job), paths, into, sha256=self._promised(job), told=told
             )
@@ -263,7 +287,8 @@ class Workplace:
     def _ask(
         self, program: str, command: str, job: str, *, timeout: timedelta = _SOON, **more: Any
     ) -> Answer:
-        request = {"root": str(self.root), "job": job, "home": str(self.home(job)), **more}
+        home = str(self.home(job))
+        request = {"root": str(self.root), "job": job, "home": home, "by": self._by, **more}
         answer = programs.ask(self.host, program, [command], request, timeout=timeout)
         if answer.get("needs") == "runner":  # the job has removed its own
             request["runner"] = _runner().decode()
@@ -271,14 +296,14 @@ class Workplace:
         return answer
 
     @contextlib.contextmanager
-    def _present(self) -> Iterator[None]:
-        """Tell the machine's watchdog now and then that somebody is there, while files move."""
+    def _present(self, job: str) -> Iterator[None]:
+        """Tell the machine now and then that somebody is there for a job, while files move."""
         over = threading.Event()
 
         def tell() -> None:
             while not over.wait(_PRESENCE_S):
                 with contextlib.suppress(SshError, FarError):
-                    self._ask("place", "touch", "", timeout=_TOUCH)
+                    self._ask("place", "touch", job, timeout=_TOUCH)
 
         teller = threading.Thread(target=tell, name="ssh presence", daemon=True)
         teller.start()

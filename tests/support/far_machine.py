@@ -31,10 +31,10 @@ class Machine:
     root: Path
     here: Path
 
-    def place(self, *, cache_root: Path | None = None) -> Workplace:
-        """A workplace as another process would make it."""
+    def place(self, *, cache_root: Path | None = None, by: str = "this") -> Workplace:
+        """A workplace as another process would make it, on the computer `by`."""
         shared = None if cache_root is None else PurePosixPath(cache_root)
-        return Workplace(self.sshd.host(), PurePosixPath(self.root), cache_root=shared)
+        return Workplace(self.sshd.host(), PurePosixPath(self.root), cache_root=shared, by=by)
 
     def home(self, job: str = "job") -> Path:
         return self.root / "runs" / job

@@ -33,7 +33,8 @@ class Far:
         return self.root / "runs" / job
 
     def request(self, job: str = "job", **more: Any) -> dict[str, Any]:
-        return {"root": str(self.root), "job": job, "home": str(self.home(job)), **more}
+        home = str(self.home(job))
+        return {"root": str(self.root), "job": job, "home": home, "by": "this", **more}
 
     def ask(self, program: str, command: str, job: str = "job", **more: Any) -> dict[str, Any]:
         """One request and its answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ def prepare(far: Far, *files: str, **more: Any) -> dict[str, Any]:
     return far.ask("laying", "prepare", **request)
 
 
-def finish(far: Far, *links: list[str], **write: bytes) -> dict[str, Any]:
+def finish(far: Far, *links: list[str], by: str = "this", **write: bytes) -> dict[str, Any]:
     content = {name: base64.b64encode(value).decode() for name, value in write.items()}
-    return far.ask("laying", "finish", links=list(links), write=content)
+    return far.ask("laying", "finish", links=list(links), write=content, by=by)
 
 
 def tree(home: Path) -> set[str]:
@@ -121,3 +122,37 @@ def test_what_is_there_already_needs_no_room_again(far: Far) -> None:
     request = {"files": [["bundle/x", (1 << 60) + 100]], "reserve": 0}
     short = prepare(far, **request, missing=[[str(cache), (1 << 60) + 1000]])["short"]
     assert short["needed"] == 1 << 61
+
+
+def claim(far: Far) -> Path:
+    return far.root / "runs" / ".job.by"
+
+
+def test_while_one_computer_lays_a_job_out_another_one_waits(far: Far) -> None:
+    prepare(far, by="one")
+    assert prepare(far, by="other") == {"started": False, "busy": True}
+    assert finish(far, by="other") == {"busy": True}
+    assert prepare(far, by="one")["short"] is None
+    assert finish(far, by="one") == {}
+
+
+def test_who_has_not_been_there_for_a_minute_no_longer_lays_it_out(far: Far) -> None:
+    prepare(far, by="one")
+    before = time.time() - 70
+    os.utime(claim(far), (before, before))
+    far.ask("place", "touch", by="other")
+    assert abs(claim(far).stat().st_mtime - before) < 1
+    far.ask("place", "touch", by="one")
+    assert prepare(far, by="other")["busy"]
+    os.utime(claim(far), (before, before))
+    assert prepare(far, by="other")["short"] is None
+    assert finish(far, by="one") == {"busy": True}
+
+
+def test_what_another_computer_lays_out_is_not_undone(far: Far) -> None:
+    prepare(far, by="one")
+    far.ask("place", "undo", begun=str(far.root / "begun"), by="other")
+    assert far.home().is_dir()
+    far.ask("place", "undo", begun=str(far.root / "begun"), by="one")
+    assert not far.home().exists()
+    assert not claim(far).exists()

@@ -365,3 +365,26 @@ def test_a_login_that_prints_and_a_bare_path_change_nothing(machine: Machine) ->
     show = "import os\nprint('profile', os.environ.get('FROM_PROFILE'))"
     machine.run(place, machine.job(show))
     assert "profile yes" in machine.log()
+
+
+def test_two_computers_that_launch_one_job_run_it_once(machine: Machine) -> None:
+    files = [machine.file(f"data{number}", b"x" * 100_000) for number in range(40)]
+    job = machine.with_files(*files)
+    failed: list[BaseException] = []
+
+    def launch(by: str) -> None:
+        try:
+            machine.launch(machine.place(by=by), job)
+        except BaseException as error:  # noqa: BLE001 - told below
+            failed.append(error)
+
+    both = [threading.Thread(target=launch, args=(by,)) for by in ("one", "other")]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join(60)
+    assert failed == []
+    until("its end", lambda: not machine.place().status("job").alive)
+    seen = machine.place().status("job").state
+    assert seen is not None
+    assert (seen["phase"], seen["attempt"]) == ("succeeded", 1)
