@@ -20,6 +20,7 @@ A message is one sentence that names the place; the hint is the way out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -112,3 +113,19 @@ class Unsure(MayStillBill):
         super().__init__(message, hint=hint)
         self.intent = intent
         self.lease = lease
+
+
+BY_EXIT_CODE: Mapping[object, type[FtlaunchError]] = {
+    kind.exit_code: kind
+    for kind in (
+        Failed,
+        BadInput,
+        Refused,
+        CredentialsMissing,
+        NoCapacity,
+        Lost,
+        Capped,
+        MayStillBill,
+    )
+}
+"""The error that an exit code stands for, for what one process says to another."""

@@ -5,6 +5,7 @@ The training's machine is long gone. What the question needs is attached, not se
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -16,14 +17,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
-from backends.errors import Failed, FtlaunchError, Lost
+from backends.errors import BY_EXIT_CODE, Failed, FtlaunchError, Lost, MayStillBill
 from backends.job import LocalFile
 from backends.lease import Lease, Phase
 from backends.protocol import Backend, Progress, silent
 from launcher import answers, launch, places
 from launcher.commands import TOKEN_VARIABLE, Decoding
+from launcher.on_finish import bills
 from launcher.run import build, conductor, further, inventory
 from launcher.run.follow import Follower, Said
 from launcher.run.loaded import Backends
@@ -32,7 +34,7 @@ from launcher.run.placing import Place, place
 from launcher.run.spec import JobSpec, RunSpec
 from launcher.run.staging import stage
 from launcher.run.stop import end_job
-from launcher.store import JobRecord, RunRecord, Store
+from launcher.store import Event, JobRecord, RunRecord, Store
 
 Say = Callable[[str], None] | None
 
@@ -64,6 +66,20 @@ def asker(
     return Asker(store, run, trained, there, backends, base=base)
 
 
+_GRACE = timedelta(seconds=5)
+_ENDING_S = 240.0
+"""How long an end that is paid for is waited for: a machine may take minutes to go."""
+
+T = TypeVar("T")
+
+
+class Told(NamedTuple, Generic[T]):
+    """What a job answered, and what went wrong once that had come home: its end, say."""
+
+    answer: T
+    trouble: FtlaunchError | None
+
+
 class Counted(NamedTuple):
     """How many rows got an answer, and how many an error instead."""
 
@@ -92,18 +108,19 @@ class Asker:
         """Where questions are answered."""
         return self.there.backend
 
-    def one(self, text: str, *, say: Say) -> str:
+    def one(self, text: str, *, say: Say) -> Told[str]:
         """Axolotl's own answer to one prompt. Raises Failed with the last lines of its log."""
         staged = self._stage(PurePosixPath("prompt.txt"), text.encode())
         spec = build.prompt(self._spec, self.trained.id, staged, base=self.base)
-        job = self._finished(spec, say)
-        return answers.extract_answer("\n".join(self.log(job)), prompt=text)
+        job, trouble = self._finished(spec, say)
+        log = self.log(job) if trouble is None else self._log_here(job)
+        return Told(answers.extract_answer("\n".join(log), prompt=text), trouble)
 
-    def many(self, asked: bytes, output: Path, *, decoding: Decoding, say: Say) -> Counted:
+    def many(self, asked: bytes, output: Path, *, decoding: Decoding, say: Say) -> Told[Counted]:
         """Answer each row of a prompts file into `output`, in order."""
         rows = self._stage(PurePosixPath("prompts.jsonl"), asked)
         spec = build.prompts(self._spec, self.trained.id, rows, base=self.base, decoding=decoding)
-        job = self._finished(spec, say)
+        job, trouble = self._finished(spec, say)
         try:
             found = (inventory.home(self.run, job) / build.ANSWERS).read_bytes()
         except OSError as error:
@@ -114,7 +131,7 @@ class Asker:
         partial.replace(output)
         lines = [json.loads(line) for line in found.splitlines()]
         failed = sum("error" in line for line in lines)
-        return Counted(len(lines) - failed, failed)
+        return Told(Counted(len(lines) - failed, failed), trouble)
 
     @contextmanager
     def chat(self, *, idle_seconds: int, say: Say) -> Iterator[tuple[Lease, int, str]]:
@@ -145,6 +162,9 @@ class Asker:
             for line in LogReader(self.backend, job.files).lines(state):
                 yield line.text
             return
+        yield from self._log_here(job)
+
+    def _log_here(self, job: JobRecord) -> Iterator[str]:
         for line in lines_here(inventory.home(self.run, job), job.id):
             yield line.text
 
@@ -169,7 +189,8 @@ class Asker:
         conductor.start(self.run.id)
         return added
 
-    def _finished(self, spec: JobSpec, say: Say) -> JobRecord:
+    def _finished(self, spec: JobSpec, say: Say) -> tuple[JobRecord, FtlaunchError | None]:
+        """The job that answered, and what went wrong after its results had come home."""
         after = further.last_event(self.store, self.run)
         job_id = self._start(spec)
         error: FtlaunchError | None = None
@@ -179,13 +200,12 @@ class Asker:
             if said.event is None:
                 continue
             if said.event.kind == "error":
-                hint = str(said.event.data.get("hint", ""))
-                error = Failed(said.event.text, hint=hint)
+                error = _told_error(said.event)
             elif say is not None and said.event.kind == "progress" and said.event.text != told:
                 told = said.event.text
                 say(told)
         job = self.store.job(job_id)
-        if error is not None:
+        if error is not None and (job.phase is not Phase.SUCCEEDED or job.pulled_at is None):
             raise error
         if job.phase is not Phase.SUCCEEDED:
             last = list(self.log(job))[-15:]
@@ -193,7 +213,7 @@ class Asker:
                 f"the model gave no answer: the job {job.phase} ({job.reason or job.exit_code})",
                 hint="\n".join([*last, f"all of it: ftlaunch logs {self.run.name}"]),
             )
-        return job
+        return job, error
 
     def _unless_interrupted(self, following: Follower, job_id: int) -> Iterator[Said]:
         """Nobody waits for the answer any more once Ctrl-C was pressed: the job is ended."""
@@ -219,7 +239,7 @@ class Asker:
             job = self.store.job(job_id)
             told = [e for e in self.store.events(self.run.id, after=after) if e.kind == "error"]
             if told:
-                raise Failed(told[-1].text, hint=str(told[-1].data.get("hint", "")))
+                raise _told_error(told[-1])
             if job.ended_at is not None:
                 last = "\n".join(list(self.log(job))[-15:])
                 raise Failed(f"the job {job.phase}: {job.reason}", hint=last)
@@ -231,16 +251,32 @@ class Asker:
         raise AssertionError
 
     def _end(self, job_id: int) -> None:
-        """End the job, whatever it is at, and wait a while for the end to be confirmed."""
-        end = time.monotonic() + 60
-        self.store.ask_stop(job_id)
+        """End the job, whatever it is at, and wait for the end to be confirmed.
+
+        Raises MayStillBill when that does not come, and what it runs on costs money.
+        """
+        billed = bills(self.there.offer)
+        end = time.monotonic() + (_ENDING_S if billed else 60)
+        self.store.ask_stop(job_id, _GRACE)
         conductor.start(self.run.id)
         while time.monotonic() < end:
             job = self.store.job(job_id)
             if job.closed_at is not None:
                 return
-            end_job(self.store, job, self.backends, timedelta(seconds=5))
+            with contextlib.suppress(FtlaunchError):  # the conductor asks again
+                end_job(self.store, job, self.backends, _GRACE)
             time.sleep(0.2)
+        if billed:
+            raise MayStillBill(
+                f"{self.store.job(job_id).kind} has not confirmed its end, and may still bill",
+                hint=f"end it with: ftlaunch stop {self.run.name}",
+            )
+
+
+def _told_error(event: Event) -> FtlaunchError:
+    """What a conductor said went wrong, as the error it was."""
+    kind = BY_EXIT_CODE.get(event.data.get("exit_code"), Failed)
+    return kind(event.text, hint=str(event.data.get("hint", "")))
 
 
 def free_port() -> int:

@@ -69,7 +69,10 @@ class Adopting:
         with self._records.claim(f"{job}.take"):
             if (known := self._records.of_job(job)) is not None:
                 return known  # another process of this computer was quicker
+            here = {box.machine for box in self._records.all() if box.held is not Held.GONE}
             rows = [row for row in self._account.machines() if row.name == name and not row.ending]
+            # A machine bears its youngest job's name: ours may, of a launch that failed.
+            rows = [row for row in rows if row.id not in here]
             if not rows:
                 return None
             row = rows[-1]

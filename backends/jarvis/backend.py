@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,7 +23,7 @@ from backends.errors import (
 )
 from backends.jarvis import offers
 from backends.jarvis.adopting import Adopting
-from backends.jarvis.api import Account
+from backends.jarvis.api import DASHBOARD, Account
 from backends.jarvis.kept import Kept, require_inside
 from backends.jarvis.launching import Launching, files_of, lease_of
 from backends.jarvis.letting_go import LettingGo
@@ -145,7 +146,7 @@ class Jarvis:
 
     def _observed(self, box: Box, job: str) -> Observation:
         note = box.jobs[job]
-        cost = self._cost(box)
+        cost = self._cost(box, job)
         if note.verdict is not None:
             return _remembered(note.verdict, cost)
         if note.stage is Stage.RELEASED:
@@ -166,7 +167,7 @@ class Jarvis:
 
     def _seen(self, box: Box, job: str, place: Workplace) -> Observation:
         seen = place.status(job)
-        cost = self._cost(box)
+        cost = self._cost(box, job)
         if seen.state is None and not seen.alive:
             found = Observation(Phase.LOST, reason="its files are gone", cost=cost)
         else:
@@ -177,7 +178,7 @@ class Jarvis:
 
     def _without_answer(self, box: Box, job: str, why: str) -> Observation:
         """The machine is silent: what the provider says of it decides."""
-        cost = self._cost(box)
+        cost = self._cost(box, job)
         if self._records.claimed(box.key):
             return Observation(Phase.UNKNOWN, reason="its machine is being changed", cost=cost)
         with self._records.claim(box.key):
@@ -214,8 +215,10 @@ class Jarvis:
                 self._machines.pause(box)
         return found
 
-    def _cost(self, box: Box) -> Money:
-        return Money(box.cost(self._options.clock()), box.currency)
+    def _cost(self, box: Box, job: str) -> Money:
+        """What the machine has cost since the job came to it."""
+        spent = box.cost(self._options.clock()) - Decimal(box.jobs[job].before)
+        return Money(max(spent, Decimal(0)), box.currency)
 
     # ── launching ─────────────────────────────────────────────────────────────────────────────
 
@@ -282,7 +285,13 @@ class Jarvis:
                 box = self._records.box(box.key)
                 if box is None:
                     return None
-                box = self._letting_go.release(box, lease.job, keep)
+                try:
+                    box = self._letting_go.release(box, lease.job, keep)
+                except OSError as error:
+                    raise MayStillBill(
+                        f"the end of {box.name!r} cannot be noted on this computer: {error}",
+                        hint="make room, and try again; or end it at " + DASHBOARD,
+                    ) from error
             return files_of(lease.job) if box.jobs[lease.job].kept else None
 
     # ── files ─────────────────────────────────────────────────────────────────────────────────

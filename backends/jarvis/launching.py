@@ -120,7 +120,7 @@ class Launching:
                     replace(box, machine=row.id, since=self._clock().isoformat())
                 )
             if box.held in {Held.PAUSED, Held.PAUSING, Held.RESUMING}:
-                return self._reach.wake(box, name=name_of(job.name))
+                return self._reach.wake(box, name=name_of(job.name), most=Decimal(box.price))
         return box
 
     def _on_new(
@@ -163,13 +163,14 @@ class Launching:
         with self._records.claim(box.key):
             box = self._records.box(box.key) or box
             asleep = box.held is not Held.RUNNING
-            note = _note(job, box.machine or 0, self._clock())
+            note = _note(job, box, self._clock())
             box = self._records.save(replace(box, jobs={**box.jobs, job.name: note}))
             found = lease_of(box, job.name)
             try:
                 on_lease(found)
                 if asleep:
-                    box = self._reach.wake(box, name=name_of(job.name), told=told)
+                    most = Decimal(box.price)
+                    box = self._reach.wake(box, name=name_of(job.name), told=told, most=most)
                 else:
                     box = self._machines.rename(box, name_of(job.name))
                 return self._start(box, job, told)
@@ -183,8 +184,9 @@ class Launching:
         with reachable(box):
             told("looking at the machine")
             software = plan_software(place, job, offers.NAME)
-            place.lay(software.job, told=told)
+            # Before the upload: this computer may sleep in the middle of it.
             self._letting_go.watch(box, place, job.self_release)
+            place.lay(software.job, told=told)
             told("starting the job")
             place.start(software.job, {})
         box = self._records.box(box.key) or box
@@ -264,13 +266,14 @@ def files_of(job: str) -> Files:
     return Files(backend=offers.NAME, id=job, data={"job": job})
 
 
-def _note(job: Job, machine: int, now: datetime) -> JobNote:
+def _note(job: Job, box: Box | None, now: datetime) -> JobNote:
     linger = None if job.self_release is None else job.self_release.total_seconds()
-    token = f"{machine}." if machine else ""
+    token = "" if box is None or box.machine is None else f"{box.machine}."
     return JobNote(
         lease=f"{token}{job.name}.{os.urandom(3).hex()}",
         created_at=now.isoformat(),
         request=request_of(job),
+        before="0" if box is None else str(box.cost(now)),
         linger=linger,
         links=[
             *(str(item.at) for item in job.inputs if isinstance(item, Attached)),
@@ -302,7 +305,7 @@ def _box(
         currency=offer.price.currency,
         secret=str(secret),
         filesystem=filesystem,
-        jobs={job.name: _note(job, 0, now)},
+        jobs={job.name: _note(job, None, now)},
     )
 
 

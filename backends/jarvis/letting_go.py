@@ -16,6 +16,7 @@ from backends.jarvis.records import Box, Held, Records, Stage
 from backends.jarvis.rows import Row
 from backends.lease import Keep
 from backends.ssh import watch
+from backends.ssh.programs import FarError
 from backends.ssh.workplace import Workplace
 
 _WATCH_FIRST = timedelta(minutes=2)
@@ -83,33 +84,55 @@ class LettingGo:
         if row is None:
             return self._without_machine(box, job)
         if row.id != box.machine:
-            box = self._records.save(replace(box, machine=row.id))
+            box = self._records.try_save(replace(box, machine=row.id))
+        if row.running and box.held is not Held.RUNNING:
+            box = self._reach.running(box, row)  # somebody woke it outside ftlaunch
+        others: list[str] = []
         # An adopted machine that sleeps says no address either, and is full of results.
         if not box.ssh and box.jobs[job].stage is Stage.LAYING:
             keep = Keep.NOTHING  # nobody was ever on it
         elif row.running:
-            box, keep = self._end_job(box, job, keep)
-        box = self._records.save(box.noted(job, stage=Stage.RELEASED, kept=keep is Keep.FILES))
+            box, keep, others = self._end_job(box, job, keep)
+        box = self._records.try_save(box.noted(job, stage=Stage.RELEASED, kept=keep is Keep.FILES))
         if keep is Keep.NOTHING:
             self._kept.forget(job)
-        return self.settle(box)
+        return self._left_to(others, box) if others else self.settle(box)
+
+    def _left_to(self, others: list[str], box: Box) -> Box:
+        """Another computer finishes the run on this machine: it lets go of it, too.
+
+        Raises MayStillBill where something of ours is to be kept on it: it may be destroyed there.
+        """
+        if box.open_jobs():
+            return box
+        if box.kept_jobs():
+            raise MayStillBill(
+                f"the machine {box.name!r} runs {others[0]} for another computer: it is not paused",
+                hint="when that is over, try again; or end it now at " + DASHBOARD,
+            )
+        return self._records.try_save(replace(box, held=Held.GONE, machine=None))
 
     def _without_machine(self, box: Box, job: str) -> Box:
         """Somebody else destroyed the machine: there is nothing to end and nothing to keep."""
         self._kept.forget(job)
         spent = str(box.cost(self._clock()))
         box = replace(box, held=Held.GONE, machine=None, spent=spent, since=None)
-        return self._records.save(box.noted(job, stage=Stage.RELEASED, kept=False))
+        return self._records.try_save(box.noted(job, stage=Stage.RELEASED, kept=False))
 
-    def _end_job(self, box: Box, job: str, keep: Keep) -> tuple[Box, Keep]:
+    def _end_job(self, box: Box, job: str, keep: Keep) -> tuple[Box, Keep, list[str]]:
         """What must be done on the machine while it still runs; as much of it as can be.
 
-        Also what is to be kept: nothing, of a job whose launch never came as far as its folder.
+        Also what is to be kept: nothing, of a job whose launch never came as far as its folder. And
+        the jobs on it that are not ours, and run, or are being laid out.
         """
+        others: list[str] = []
         try:
             with reachable(box):
                 place = self._reach.workplace(box)
                 place.end(job)
+                with contextlib.suppress(FarError):
+                    runs = place.jobs().items()
+                    others = [name for name, run in runs if run.works and name not in box.jobs]
                 if keep is Keep.FILES:
                     self._kept.take(job, place)
                 elif len(box.jobs) > 1:
@@ -120,7 +143,7 @@ class LettingGo:
         except Lost:
             if box.jobs[job].stage is Stage.LAYING:
                 keep = Keep.NOTHING
-        return self._records.box(box.key) or box, keep
+        return self._records.box(box.key) or box, keep, others
 
     def settle(self, box: Box) -> Box:
         """Leave a machine as its jobs need it: running, paused or destroyed."""

@@ -176,7 +176,7 @@ class Machines:
     def _destroyed(self, box: Box) -> Box:
         spent = str(box.cost(self._clock()))
         young = self.young(box)
-        box = self._records.save(replace(box, held=Held.ENDING, spent=spent, since=None))
+        box = self._records.try_save(replace(box, held=Held.ENDING, spent=spent, since=None))
         last = "it still runs"
         for _ in self.pace.ticks(self.pace.end):
             try:
@@ -185,7 +185,7 @@ class Machines:
                 else:
                     row = self.look(box, ending=True)
                 if row is None:
-                    return self._records.save(replace(box, held=Held.GONE, machine=None))
+                    return self._records.try_save(replace(box, held=Held.GONE, machine=None))
                 if row.ending:
                     last = "its end was accepted, and is not there yet"
                 else:
@@ -206,7 +206,7 @@ class Machines:
         return _insisting(lambda: self._paused(box))
 
     def _paused(self, box: Box) -> Box:
-        box = self._records.save(
+        box = self._records.try_save(
             replace(box, held=Held.PAUSING, spent=str(box.cost(self._clock())), since=None)
         )
         last = "it still runs"
@@ -214,9 +214,9 @@ class Machines:
             try:
                 row = self.look_well(box)
                 if row is None:
-                    return self._records.save(replace(box, held=Held.GONE, machine=None))
+                    return self._records.try_save(replace(box, held=Held.GONE, machine=None))
                 if row.paused or row.failed:
-                    return self._records.save(replace(box, held=Held.PAUSED, machine=row.id))
+                    return self._records.try_save(replace(box, held=Held.PAUSED, machine=row.id))
                 if row.running:
                     self._account.pause(row)
             except FtlaunchError as error:

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path, PurePosixPath
 
 from backends.errors import Lost, NoCapacity, NotLaunched, Unreachable
@@ -116,21 +117,30 @@ class Reach:
         with self._records.claim(box.key):
             box = self._records.box(box.key) or box
             borrowed = not box.used
-            if box.held is not Held.RUNNING:
+            slept = box.held is not Held.RUNNING
+            if slept:
                 box = self.wake(box, name=box.name)
             try:
                 with reachable(box):
                     yield self.workplace(box)
+            except Lost:
+                # What somebody came for is not there: nobody stays.
+                if slept:
+                    self._machines.pause(self._records.box(box.key) or box)
+                raise
             finally:
                 box = self._records.box(box.key) or box
-                if borrowed and not box.awaited_jobs():
+                if borrowed and box.held is not Held.PAUSED and not box.awaited_jobs():
                     self._machines.pause(box)
 
-    def wake(self, box: Box, *, name: str, told: Progress = silent) -> Box:
+    def wake(
+        self, box: Box, *, name: str, told: Progress = silent, most: Decimal | None = None
+    ) -> Box:
         """Make a paused machine run again, under a name. The caller holds its claim.
 
         Takes the GPU it had, else the cheapest that is free in its region: there may be nothing
-        to do but to fetch. Raises Lost when it is gone, NoCapacity when nothing is free.
+        to do but to fetch. A job is to cost no more than was agreed to: `most` an hour.
+        Raises Lost when it is gone, NoCapacity when nothing is free.
         """
         row = self._machines.look(box)
         if row is None:
@@ -145,32 +155,39 @@ class Reach:
             box = self._machines.pause(box)  # whoever asked for it did not see its end
             row = self._machines.look(box) or row
         if not row.paused:
-            return self.ready(self._running(box, row), told)
+            return self.ready(self.running(box, row), told)
         told(f"waking {box.name}")
         try:
             woken = self._machines.resume(box, row, name=name)
         except NoCapacity as error:
-            woken = self._elsewhere(box, row, name, error)
+            woken = self._elsewhere(box, row, name, error, most)
         try:
             return self.ready(woken, told)
         except BaseException:  # Ctrl-C too: nobody else would know that it runs
             self._machines.pause(self._records.box(box.key) or woken)
             raise
 
-    def _running(self, box: Box, row: Row) -> Box:
+    def running(self, box: Box, row: Row) -> Box:
         """A machine that runs although its record says otherwise: somebody woke it."""
-        now = datetime.now(UTC).isoformat()
-        since = box.since or now
-        return self._records.save(replace(box, machine=row.id, since=since, held=Held.RUNNING))
+        since = box.since or datetime.now(UTC).isoformat()
+        where = "" if row.ssh is None else f"{row.ssh.user}@{row.ssh.host}:{row.ssh.port}"
+        return self._records.save(
+            replace(box, machine=row.id, since=since, held=Held.RUNNING, ssh=where or box.ssh)
+        )
 
-    def _elsewhere(self, box: Box, row: Row, name: str, error: NoCapacity) -> Box:
+    def _elsewhere(
+        self, box: Box, row: Row, name: str, error: NoCapacity, most: Decimal | None
+    ) -> Box:
+        """On another kind of GPU, the cheapest that is free, for `most` an hour."""
         gpus, _ = self._account.catalogue()
         kinds = {box.kind, None}
         fitting = [g for g in gpus if g.region == box.region and g.kind in kinds and g.price]
         free = sorted((g for g in fitting if g.free >= box.count), key=lambda g: g.price or 0)
         for gpu in free:
-            if gpu.gpu != box.gpu:
-                return self._machines.resume(box, row, name=name, gpu=gpu.gpu)
+            price = Decimal(str(gpu.price)) * box.count
+            if gpu.gpu != box.gpu and (most is None or price <= most):
+                woken = self._machines.resume(box, row, name=name, gpu=gpu.gpu)
+                return self._records.save(replace(woken, gpu=gpu.gpu, price=str(price), spot=False))
         raise error
 
     def _sockets(self) -> Path:

@@ -53,6 +53,7 @@ class JobNote:
     request  a digest of its commands: a name is not given two different jobs
     kept     its files are wanted after the release
     verdict  the last observation, once it was one that does not change
+    before   what the machine had cost when the job came to it
     linger   seconds after the end when the machine may let go of itself; None: never
     links    where files of earlier jobs and caches are seen, which no listing names; None: unknown
     """
@@ -63,6 +64,7 @@ class JobNote:
     stage: Stage = Stage.LAYING
     kept: bool = False
     verdict: Mapping[str, Any] | None = None
+    before: str = "0"
     linger: float | None = None
     links: Sequence[str] | None = None
 
@@ -194,6 +196,12 @@ class Records:
                 if note.verdict is not None and job in box.jobs:
                     box = box.noted(job, verdict=note.verdict)
             return self._write(box)
+
+    def try_save(self, box: Box) -> Box:
+        """Write a record if the disk takes it: what ends a bill does not wait for room on it."""
+        with contextlib.suppress(OSError):
+            return self.save(box)
+        return box
 
     def note_verdict(self, key: str, job: str, verdict: Mapping[str, Any]) -> None:
         """Remember a job's verdict, and change nothing else of the record."""

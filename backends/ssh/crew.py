@@ -39,6 +39,9 @@ class Moved:
     files: int
     bytes: int
 
+    def __add__(self, other: Moved) -> Moved:
+        return Moved(self.files + other.files, self.bytes + other.bytes)
+
 
 class Unit(Protocol):
     """A request and what becomes of its answer. Both are called by the same thread."""

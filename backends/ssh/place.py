@@ -30,6 +30,7 @@ from typing import Any, Callable, Dict, List, Optional
 Answer = Dict[str, Any]
 
 NOTE = "place.json"
+STALE_S = 60.0  # see laying.py
 QUIET_S = 30.0  # a runner that was told to end, and in this time neither ends nor writes, hangs
 WITHHELD = re.compile(
     r"SSH_.*|_|SHLVL|PWD|OLDPWD|.*(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)", re.IGNORECASE
@@ -103,6 +104,8 @@ def jobs(request: Answer) -> Answer:
             seen = look(os.path.join(runs, name), request.get("runner"))
             phase = (seen["state"] or {}).get("phase", "absent")
             found[name] = {"phase": phase, "alive": seen["alive"], "leftover": seen["leftover"]}
+            if phase == "absent" and is_laid(request, name):
+                found[name]["laid"] = True
         except NoRunner:
             raise
         except Exception as error:  # noqa: BLE001
@@ -223,6 +226,16 @@ def undo(request: Answer) -> Answer:
 def claim_of(request: Answer) -> str:
     """The file that says which computer lays a job out (see `laying.py`)."""
     return os.path.join(os.path.dirname(request["home"]), ".%s.by" % request["job"])
+
+
+def is_laid(request: Answer, name: str) -> bool:
+    """Whether another computer is laying that job out now."""
+    one = {"home": os.path.join(request["root"], "runs", name), "job": name}
+    if owner(one) in ("", request["by"]):
+        return False
+    with contextlib.suppress(OSError):
+        return abs(time.time() - os.stat(claim_of(one)).st_mtime) < STALE_S
+    return False
 
 
 def owner(request: Answer) -> str:

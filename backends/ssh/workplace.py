@@ -46,16 +46,18 @@ class Run:
     phase     of its state; "absent" when nothing was started in it
     alive     its runner holds its lock
     leftover  the runner is gone and a step of it still runs
+    laid      another computer is laying it out
     """
 
     phase: str
     alive: bool
     leftover: bool
+    laid: bool = False
 
     @property
     def works(self) -> bool:
-        """Whether anything of it still runs."""
-        return self.alive or self.leftover
+        """Whether anything of it still runs, or is about to."""
+        return self.alive or self.leftover or self.laid
 
 
 @dataclass(frozen=True)
@@ -112,14 +114,17 @@ class Workplace:
         """
         found = layout(job)
         with _launching(), self._present(job.name):
-            missing = self._caches.missing(job.caches)
-            if not self._prepared(job, found, missing, told):
-                return Moved(0, 0)
-            moved = sync.upload(self.host, self.home(job.name), found.files, told=told)
-            for cache in missing:
-                more = self._caches.fill(cache, told=told)
-                moved = Moved(moved.files + more.files, moved.bytes + more.bytes)
-            self._finish(job, found)
+            moved = Moved(0, 0)
+            finished = False
+            while not finished:
+                missing = self._caches.missing(job.caches)
+                if not self._prepared(job, found, missing, told):
+                    return Moved(0, 0)
+                moved += sync.upload(self.host, self.home(job.name), found.files, told=told)
+                for cache in missing:
+                    moved += self._caches.fill(cache, told=told)
+                # Not when this computer slept meanwhile, and another one has taken over.
+                finished = self._finish(job, found)
         return moved
 
     def _prepared(self, job: Job, found: Layout, missing: Sequence[Any], told: Progress) -> bool:
@@ -156,7 +161,8 @@ class Workplace:
             reserve=job.plan.disk_reserve_bytes,
         )
 
-    def _finish(self, job: Job, found: Layout) -> None:
+    def _finish(self, job: Job, found: Layout) -> bool:
+        """False when another computer lays the job out by now."""
         links = [[str(at), str(self.home(earlier))] for at, earlier in found.attached]
         links += [[str(at), str(self._caches.tree(cache))] for at, cache in found.caches]
         document = plan.document(job.plan, job=job.name, outputs=job.outputs, deadline=job.deadline)
@@ -167,9 +173,10 @@ class Workplace:
         write = {name: base64.b64encode(content).decode() for name, content in small.items()}
         answer = self._ask("laying", "finish", job.name, links=links, write=write)
         if "busy" in answer:
-            raise NotLaunched("another computer lays the job out by now", hint="launch it again")
+            return False
         if "taken" in answer:
             raise Refused(f"two inputs of the job want the same place: {answer['taken']}")
+        return True
 
     def start(
         self, job: Job, env: Mapping[str, str], *, note: Mapping[str, str] | None = None
@@ -331,6 +338,6 @@ def _runner() -> bytes:
 
 def _runs(answer: Answer) -> dict[str, Run]:
     return {
-        name: Run(found["phase"], found["alive"], found["leftover"])
+        name: Run(found["phase"], found["alive"], found["leftover"], found.get("laid", False))
         for name, found in answer["jobs"].items()
     }

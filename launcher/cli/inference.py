@@ -21,7 +21,7 @@ from launcher.cli import options
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
     help="Where the answers go; needed with --prompts.",
 )
 @options.backend
@@ -103,7 +103,9 @@ def inference(
     if text is not None and not text.strip():
         raise BadInput("the prompt is empty")
     asked = None if prompts is None else questions.read(prompts)
-    if asked is not None and output is not None:
+    if asked is not None and prompts is not None and output is not None:
+        if output.resolve() == prompts.resolve():
+            raise BadInput("-o names the file of prompts", hint="write the answers to another")
         check_writable(output.absolute().parent)
         for bad in asked.bad:
             click.echo(f"warning: {prompts}: {bad}; it gets no answer", err=True)

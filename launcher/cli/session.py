@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from backends.errors import Failed
+from backends.errors import Failed, FtlaunchError
 from backends.lease import Address
 from launcher.asking import Asker
 from launcher.commands import Decoding
@@ -21,26 +21,33 @@ Say = Callable[[str], None] | None
 
 def print_answer(asker: Asker, text: str, *, progress: Say, as_json: bool) -> int:
     """Print the model's answer to one prompt."""
-    answer = asker.one(text, say=progress)
+    answer, trouble = asker.one(text, say=progress)
     if as_json:
         click.echo(json.dumps({"prompt": text, "answer": answer}, ensure_ascii=False))
     else:
         click.echo(answer)
-    return 0
+    return _unless(trouble)
 
 
 def write_answers(
     asker: Asker, asked: bytes, output: Path, *, decoding: Decoding, progress: Say, as_json: bool
 ) -> int:
     """Answer a file of prompts into another."""
-    counted = asker.many(asked, output, decoding=decoding, say=progress)
+    counted, trouble = asker.many(asked, output, decoding=decoding, say=progress)
     if as_json:
         click.echo(json.dumps({**counted._asdict(), "output": str(output)}))
-        return 0
+        return _unless(trouble)
     click.echo(f"{_number(counted.answers, 'answer')} in {output}")
     if counted.errors:
         rows = _number(counted.errors, "row")
         click.echo(f"{rows} without an answer: see 'error' in the same place there", err=True)
+    return _unless(trouble)
+
+
+def _unless(trouble: FtlaunchError | None) -> int:
+    """0; raises what went wrong once the answers were here."""
+    if trouble is not None:
+        raise trouble
     return 0
 
 

@@ -19,12 +19,12 @@ from pathlib import Path, PurePosixPath
 from backends.errors import BadInput, Lost, MayStillBill, Refused
 from backends.job import Environment
 from backends.lease import Lease, Phase
-from backends.offer import FREE, Offer
+from backends.offer import FREE, Need, Offer
 from backends.plan import Plan
 from backends.protocol import Backend
 from launcher import places
 from launcher.commands import Target
-from launcher.on_finish import OnFinish
+from launcher.on_finish import OnFinish, bills
 from launcher.run import bringing, conductor, inventory, papers, spec
 from launcher.run.papers import Papers, Planned
 from launcher.run.spec import JobSpec, RunSpec, Steps
@@ -117,7 +117,9 @@ def _without_papers(backend: Backend, lease: Lease) -> Papers:
         steps=Steps(merge=False),
         on_finish=OnFinish.DESTROY,
     )
-    offer = Offer(backend=backend.name, gpu=None, count=0, price=FREE)
+    # Not what it costs, which is not known, but whether what it leaves there is billed.
+    prices = [one.price for one in backend.offers(Need(), live=False) if bills(one)]
+    offer = Offer(backend=backend.name, gpu=None, count=0, price=(prices or [FREE])[0])
     planned = Planned(1, lease.job, backend.name, job, offer, Phase.RUNNING)
     run_id = f"{int(time.time()):x}{random_source.token_hex(4)}"
     return Papers(run_id, name, "(unknown)", backend.name, run, 1, (planned,))

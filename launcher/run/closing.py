@@ -44,7 +44,9 @@ def _patiently(desk: Desk, job: JobRecord) -> Pulled:
     Of a machine that has to be woken a single odd answer (a 401, no capacity) is not the end.
     Raises what the last try raised when patience is over; nothing is lost by it.
     """
-    end = time.monotonic() + PATIENCE.total_seconds()
+    now = desk.store.job(job.id)
+    hurry = now.stop_at is not None and not now.stop_grace
+    end = time.monotonic() + (0 if hurry else PATIENCE.total_seconds())
     patterns = desk.wanted(job).pull
     for number in itertools.count():
         try:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import os
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from backends.errors import Capped, CredentialsMissing, FtlaunchError, MayStillBill, Unsure
 from backends.job import Job, LocalTree, Secrets
 from backends.lease import Lease, Phase
+from backends.protocol import Progress
 from launcher import places
 from launcher.on_finish import ending
 from launcher.run import papers
@@ -17,8 +21,9 @@ from launcher.run.desk import Desk, counts
 from launcher.run.given import given
 from launcher.run.spec import offer_from_json
 from launcher.run.uplink import Meter
-from launcher.store import JobRecord
+from launcher.store import JobRecord, Store, open_store
 
+_LOOK_S = 0.5
 _OFTEN_S = 0.5
 """How often progress is written down, at most."""
 
@@ -48,17 +53,62 @@ def launched(desk: Desk, job: JobRecord) -> Lease | None:
         return None
     desk.say("launching", f"{job.kind} goes to {backend.name}", job)
     meter = Meter(_Told(desk, job))
-    lease = backend.launch(
-        prepared,
-        offer_from_json(job.offer),
-        on_lease=lambda found: desk.store.save_lease(job.id, found),
-        progress=meter,
-    )
-    desk.store.save_lease(job.id, lease)
+    made = _unless_stopped(desk, job, prepared, meter)
+    if made is None:
+        return None
+    desk.store.save_lease(job.id, made)
     if meter.told:
         desk.store.save_uplink(job.backend, sent_bytes=meter.sent_bytes, seconds=meter.seconds)
     _runs(desk, job)
-    return lease
+    return made
+
+
+def _unless_stopped(desk: Desk, job: JobRecord, prepared: Job, progress: Progress) -> Lease | None:
+    """Launch; None when its end was asked for meanwhile, and the backend has undone it."""
+    try:
+        with interrupted_by_stop(desk.store, job.id):
+            return desk.backend(job).launch(
+                prepared,
+                offer_from_json(job.offer),
+                on_lease=lambda found: desk.store.save_lease(job.id, found),
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        if desk.store.job(job.id).stop_at is None:
+            raise
+    why = "stopped before it began"
+    desk.store.mark_ended(job.id, Phase.STOPPED, exit_code=None, reason=why, cost=None)
+    return None
+
+
+@contextlib.contextmanager
+def interrupted_by_stop(store: Store, job_id: int) -> Iterator[None]:
+    """While entered, a wish for the job's end interrupts what this thread does, like Ctrl-C.
+
+    A launch may take a quarter of an hour, and bills: a backend undoes one that is interrupted.
+    """
+    over, folder = threading.Event(), store.folder
+    door = threading.Lock()
+
+    def look() -> None:
+        with contextlib.closing(open_store(folder)) as mine:
+            while not over.wait(_LOOK_S):
+                if mine.job(job_id).stop_at is None:
+                    continue
+                with door:
+                    if not over.is_set():
+                        _thread.interrupt_main()
+                return
+
+    looking = threading.Thread(target=look, name="stop asked", daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        with door:  # an interrupt that was just sent is felt in here, not later
+            over.set()
+            time.sleep(0)
+        looking.join()
 
 
 def _runs(desk: Desk, job: JobRecord) -> None:

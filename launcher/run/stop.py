@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-from backends.errors import MayStillBill
+from backends.errors import FtlaunchError, MayStillBill
 from backends.lease import Signal
 from launcher.run import conductor, further
 from launcher.run.loaded import Backends
@@ -28,8 +29,8 @@ def stop(store: Store, run: RunRecord, backends: Backends, *, grace: timedelta) 
         return f"{run.name} has ended already: {run.phase}"
     after = further.last_event(store, run)
     for job in reversed(open_jobs):
-        store.ask_stop(job.id)
-        end_job(store, job, backends, grace)
+        store.ask_stop(job.id, grace)
+        _told(store, job, backends, grace)
     conductor.start(run.id)
     deadline = time.monotonic() + (grace + MARGIN).total_seconds()
     for look in itertools.count(1):
@@ -42,7 +43,7 @@ def stop(store: Store, run: RunRecord, backends: Backends, *, grace: timedelta) 
             conductor.start(run.id)
         for job in open_jobs:
             # A launch that was under way when the stop was asked for has its lease by now.
-            end_job(store, store.job(job.id), backends, grace)
+            _told(store, store.job(job.id), backends, grace)
     now = store.run(run.id)
     return f"{now.name}: {now.phase}; results are in {now.output_dir}"
 
@@ -57,6 +58,12 @@ def _require_confirmed(
     # What has ended is being pulled: that may take long, and costs nothing more than the files do.
     if late and any(job.ended_at is None for job in open_jobs):
         raise MayStillBill(f"{run.name} has not confirmed its end", hint=look)
+
+
+def _told(store: Store, job: JobRecord, backends: Backends, grace: timedelta) -> None:
+    """Ask a job to end. A provider that does not answer is asked by the conductor, too."""
+    with contextlib.suppress(FtlaunchError):
+        end_job(store, job, backends, grace)
 
 
 def end_job(store: Store, job: JobRecord, backends: Backends, grace: timedelta) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from backends.errors import FtlaunchError
-from backends.lease import Lease, Observation, Phase
+from backends.lease import Lease, Observation, Phase, Signal
 from backends.protocol import Backend
 from launcher.run.desk import Desk
 from launcher.run.pace import pause
@@ -15,6 +16,9 @@ from launcher.store import JobRecord
 LEAST_S = 0.25
 """How often a living job is looked at when an answer costs next to nothing."""
 
+SILENT_S = 30.0
+"""How long a machine that is to end at once may be silent before it is let go of unheard."""
+
 _QUIET_ENDS = {Phase.SUCCEEDED, Phase.STOPPED}
 
 
@@ -22,9 +26,13 @@ def watch(desk: Desk, job: JobRecord, lease: Lease) -> None:
     """Look until there is a verdict, and record it. A provider's silence is said once."""
     backend = desk.backend(job)
     last: Phase | None = None
+    stopping = _Stopping(desk, job.id, lease)
     while True:
         began = time.monotonic()
+        stopping.mind()
         seen = _look(backend, lease)
+        if stopping.in_vain(seen):
+            seen = Observation(Phase.STOPPED, reason="it did not answer, and was to end at once")
         if seen.phase.ended:
             break
         if seen.phase is not last:
@@ -32,6 +40,35 @@ def watch(desk: Desk, job: JobRecord, lease: Lease) -> None:
             last = seen.phase
         time.sleep(pause(time.monotonic() - began, least_s=LEAST_S))
     _verdict(desk, job, seen)
+
+
+class _Stopping:
+    """An end that is asked for while the job runs: told to it, also when who asked has gone."""
+
+    def __init__(self, desk: Desk, job_id: int, lease: Lease) -> None:
+        self._desk = desk
+        self._job_id = job_id
+        self._lease = lease
+        self._told_at: datetime | None = None
+        self._since: float | None = None
+
+    def mind(self) -> None:
+        """Pass a wish on, once; a provider that does not answer is asked again."""
+        job = self._desk.store.job(self._job_id)
+        if job.stop_at is None or job.stop_at == self._told_at:
+            return
+        self._since = self._since or time.monotonic()
+        grace = timedelta() if job.stop_grace is None else job.stop_grace
+        with contextlib.suppress(FtlaunchError):
+            self._desk.backend(job).signal(self._lease, Signal.STOP, grace=grace)
+            self._told_at = job.stop_at
+
+    def in_vain(self, seen: Observation) -> bool:
+        """Whether it was to end at once, and nobody answers there: then it is just let go of."""
+        job = self._desk.store.job(self._job_id)
+        if seen.phase is not Phase.UNKNOWN or job.stop_at is None or job.stop_grace:
+            return False
+        return time.monotonic() - (self._since or time.monotonic()) > SILENT_S
 
 
 def _look(backend: Backend, lease: Lease) -> Observation:

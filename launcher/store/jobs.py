@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from backends.errors import BadInput
@@ -16,7 +16,8 @@ from launcher.store.records import JobRecord
 
 _JOB = (
     "id, run_id, kind, name, spec, offer, phase, reason, exit_code, created_at, intent_at, "
-    "launched_at, ended_at, pulled_at, closed_at, lease, files, cost, backend, held_at, stop_at"
+    "launched_at, ended_at, pulled_at, closed_at, lease, files, cost, backend, held_at, stop_at, "
+    "stop_grace_s"
 )
 
 
@@ -152,9 +153,9 @@ class Jobs(Journal):
             )
         return cursor.rowcount == 1
 
-    def ask_stop(self, job_id: int) -> None:
-        """Somebody wants its end; of a held job it is to be let go of now."""
-        self._set(job_id, stop_at=now(), held_at=None)
+    def ask_stop(self, job_id: int, grace: timedelta) -> None:
+        """Somebody wants its end within `grace`; of a held job it is to be let go of now."""
+        self._set(job_id, stop_at=now(), stop_grace_s=grace.total_seconds(), held_at=None)
 
     def set_files(self, job_id: int, files: Files | None) -> None:
         """What the backend still holds of a closed job."""
@@ -220,4 +221,5 @@ def _job(row: Sequence[Any]) -> JobRecord:
         backend=row[18],
         held_at=maybe_time(row[19]),
         stop_at=maybe_time(row[20]),
+        stop_grace=None if row[21] is None else timedelta(seconds=row[21]),
     )

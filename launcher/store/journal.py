@@ -46,6 +46,12 @@ class Journal:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
+    @property
+    def folder(self) -> Path:
+        """Where the file is: another thread opens it anew."""
+        (_, _, path) = self._db.execute("PRAGMA database_list").fetchone()
+        return Path(path).parent
+
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()

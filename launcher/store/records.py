@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class JobRecord:
     go of, as the user wished: it bills until somebody stops it).
 
     backend  where it runs, as the user types it; a run's jobs may be in several places
-    stop_at  when somebody asked for its end
+    stop_at  when somebody asked for its end, within `stop_grace`
     files    its run directory at the backend, as long as that holds it
     """
 
@@ -63,6 +63,7 @@ class JobRecord:
     backend: str
     held_at: datetime | None
     stop_at: datetime | None
+    stop_grace: timedelta | None = None
 
     @property
     def open(self) -> bool:

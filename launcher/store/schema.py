@@ -72,6 +72,7 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     """,
     """
+    ALTER TABLE jobs ADD COLUMN stop_grace_s REAL;
     CREATE INDEX jobs_kept ON jobs (id)
         WHERE closed_at IS NOT NULL AND files IS NOT NULL AND backend <> 'local';
     """,

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 import pytest
 from jarvis_rig import OnJarvis, jarvis
+from jarvislabs import Client
 
 from backends import rundir
-from backends.errors import Lost, MayStillBill
-from backends.lease import Keep, Phase
+from backends.errors import Lost, MayStillBill, Refused
+from backends.jarvis.backend import Jarvis
+from backends.job import Attached, LocalTree
+from backends.lease import Keep, Lease, Phase
+from backends.protocol import silent
+from backends.ssh.workplace import Workplace
 from backends.testing import BackendContract, programs
 from backends.testing.bench import READY, Bench
 
@@ -91,3 +97,67 @@ class TestWhatBills:
         assert bench.backend.release(lease, keep=Keep.FILES) == kept
         assert rig.provider.machine(lease.data["name"]).status == "Paused"
         assert bench.mine(lease) == []
+
+    def test_somebody_woke_it_at_the_dashboard(self, rig: OnJarvis, bench: Bench) -> None:
+        lease = bench.run(programs.HELLO)
+        kept = bench.backend.release(lease, keep=Keep.FILES)
+        assert kept is not None
+        name = lease.data["name"]
+        with Client(rig.provider.key) as client:
+            client.instances.resume(rig.provider.machine(name).id)
+        bench.until("the machine", lambda: rig.provider.machine(name).status == "Running" or None)
+        assert bench.backend.release(lease, keep=Keep.FILES) == kept
+        assert rig.provider.machine(name).status == "Paused", "it bills, and was called let go of"
+
+    def test_another_computer_works_on_it(self, rig: OnJarvis, bench: Bench) -> None:
+        """Two may finish one run, and the next job of it runs on the machine of the first."""
+        lease = bench.run(programs.HELLO)
+        name = lease.data["name"]
+        backend = rig.backend()
+        assert isinstance(backend, Jarvis)
+        box = backend._records.of_job(lease.job)
+        assert box is not None
+        mine = backend._reach.workplace(box)
+        theirs = Workplace(mine.host, mine.root, by="another computer")
+        job = bench.job(programs.STUBBORN)
+        theirs.lay(job, told=silent)
+        assert mine.jobs()[job.name].works, "what is being laid out is not seen"
+        theirs.start(job, {})
+        assert bench.backend.release(lease, keep=Keep.NOTHING) is None
+        assert rig.provider.machine(name).status == "Running", "their job was ended with it"
+        assert [found.job for found in bench.backend.leases()] == [name]
+        assert theirs.jobs()[job.name].works
+        rig.provider.dashboard_destroy(rig.provider.machine(name).id)
+
+    def test_a_launch_beside_that_fails_ends_nothing_else(
+        self, rig: OnJarvis, bench: Bench
+    ) -> None:
+        """The machine bears the name of the job that failed, and is not taken for another."""
+        lease = bench.run(programs.HELLO)
+        after = bench.job(
+            programs.HELLO,
+            inputs=(
+                Attached(lease.files, PurePosixPath("inputs/earlier")),
+                LocalTree((bench.file("gone", b"x"),)),
+            ),
+        )
+        (bench.folder / "gone").unlink()
+        found: list[Lease] = []
+        with pytest.raises(Refused):
+            bench.backend.launch(after, rig.offer(), on_lease=found.append, progress=silent)
+        for failed in found:
+            assert bench.backend.release(failed, keep=Keep.FILES) is None
+        assert [one.id for one in bench.backend.leases()] == [lease.id]
+        running = [m for m in rig.provider.machines if not m.gone]
+        assert [machine.status for machine in running] == ["Running"]
+
+    def test_its_jobs_share_its_bill(self, rig: OnJarvis, bench: Bench) -> None:
+        """What a machine has cost before a job came to it is not that job's."""
+        first = bench.run(programs.HELLO)
+        time.sleep(1)
+        beside = Attached(first.files, PurePosixPath("inputs/earlier"))
+        second = bench.run(programs.HELLO, inputs=(beside,))
+        costs = [bench.backend.observe(lease).cost for lease in (first, second)]
+        assert costs[0] is not None
+        assert costs[1] is not None
+        assert 0 <= costs[1].amount < costs[0].amount

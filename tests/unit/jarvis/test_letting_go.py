@@ -31,7 +31,7 @@ def test_only_what_never_began_has_nothing_to_keep(
         return box
 
     machines = SimpleNamespace(look_well=lambda box, ending: row, pause=pause, destroy=destroy)
-    records = SimpleNamespace(save=lambda box: box, root=tmp_path)
+    records = SimpleNamespace(try_save=lambda box: box, root=tmp_path)
     forgets = SimpleNamespace(forget=lambda job: None)
     parts = (None, records, machines, None, forgets)
     letting_go = LettingGo(*cast("Any", parts), clock=lambda: datetime.now(UTC))

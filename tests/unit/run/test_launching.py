@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -11,11 +14,13 @@ import pytest
 from toy_run import run_spec, toy
 
 from backends import Backend, Files, Job, Lease, Observation, Offer, Phase, Unreachable, Unsure
+from backends.lease import Signal
 from backends.protocol import Progress
+from launcher.run import watching
 from launcher.run.desk import Desk
 from launcher.run.launching import launched
 from launcher.run.loaded import Backends
-from launcher.store import JobRecord
+from launcher.store import JobRecord, open_store
 
 
 class HasOne:
@@ -85,7 +90,7 @@ def test_what_was_asked_to_stop_before_it_was_there_is_not_launched(tmp_path: Pa
     with toy(tmp_path, secrets=("NOBODY_HAS_IT",)) as made:
         job = made.store.jobs(made.run.id)[0]
         made.store.mark_intent(job.id)
-        made.store.ask_stop(job.id)
+        made.store.ask_stop(job.id, timedelta())
         backend = HasOne("another", Phase.RUNNING)
         desk = Desk(made.store, made.run, Only(backend), run_spec())
         assert launched(desk, made.store.job(job.id)) is None
@@ -96,6 +101,71 @@ def test_what_was_asked_to_stop_before_it_was_there_is_not_launched(tmp_path: Pa
 def test_what_is_asked_to_end_is_not_held(tmp_path: Path) -> None:
     with toy(tmp_path) as made:
         job = made.store.jobs(made.run.id)[0]
-        made.store.ask_stop(job.id)
+        made.store.ask_stop(job.id, timedelta())
         assert not made.store.mark_held(job.id)
         assert made.store.job(job.id).open
+
+
+class Slow(HasOne):
+    """A machine that takes for ever to come up; what a launch left is undone when interrupted."""
+
+    undone = False
+
+    def launch(
+        self, job: Job, offer: Offer, *, on_lease: Callable[[Lease], None], progress: Progress
+    ) -> Lease:
+        on_lease(self.lease)
+        try:
+            time.sleep(60)
+        except BaseException:
+            self.undone = True
+            raise
+        raise AssertionError("nobody interrupted it")
+
+
+def test_a_stop_that_is_asked_for_while_a_machine_comes_up_is_heard(tmp_path: Path) -> None:
+    with toy(tmp_path) as made:
+        job = made.store.jobs(made.run.id)[0]
+        backend = Slow(job.name, Phase.RUNNING)
+        desk = Desk(made.store, made.run, Only(backend), run_spec())
+
+        def ask() -> None:
+            with contextlib.closing(open_store(made.state)) as store:
+                store.ask_stop(job.id, timedelta())
+
+        asking = threading.Timer(0.5, ask)
+        asking.start()
+        assert launched(desk, made.store.job(job.id)) is None
+        asking.join()
+        assert backend.undone
+        assert made.store.job(job.id).phase is Phase.STOPPED
+
+
+class Hard(HasOne):
+    """A machine that stops answering, or that takes a signal in."""
+
+    def __init__(self, job: str, phase: Phase, *, deaf: bool) -> None:
+        super().__init__(job, phase)
+        self.deaf = deaf
+        self.told: list[timedelta] = []
+
+    def signal(self, lease: Lease, what: Signal, *, grace: timedelta) -> None:
+        if self.deaf:
+            raise Unreachable("no answer")
+        self.told.append(grace)
+        self.phase = Phase.STOPPED
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_stop_is_told_by_the_conductor_when_who_asked_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaf: bool
+) -> None:
+    monkeypatch.setattr(watching, "SILENT_S", 0.5)
+    with toy(tmp_path) as made:
+        job = made.store.jobs(made.run.id)[0]
+        backend = Hard(job.name, Phase.UNKNOWN if deaf else Phase.RUNNING, deaf=deaf)
+        desk = Desk(made.store, made.run, Only(backend), run_spec())
+        made.store.ask_stop(job.id, timedelta(0 if deaf else 1))
+        watching.watch(desk, made.store.job(job.id), backend.lease)
+        assert made.store.job(job.id).phase is Phase.STOPPED
+        assert backend.told == ([] if deaf else [timedelta(1)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def test_a_held_job_is_alive_and_no_longer_open_until_somebody_stops_it(store: S
     assert store.job(job.id).held
     assert not store.job(job.id).open
     assert [run.name for run in store.runs(alive=True)] == ["demo"]
-    store.ask_stop(job.id)
+    store.ask_stop(job.id, timedelta())
     assert store.job(job.id).open
     assert store.job(job.id).stop_at is not None
     store.mark_held(job.id)
