@@ -85,12 +85,13 @@ class LettingGo:
             return self._without_machine(box, job)
         if row.id != box.machine:
             box = self._records.try_save(replace(box, machine=row.id))
+        # An adopted machine that sleeps says no address either, and is full of results.
+        nobody_was_on_it = not box.ssh and box.jobs[job].stage is Stage.LAYING
         if row.running and box.held is not Held.RUNNING:
             box = self._reach.running(box, row)  # somebody woke it outside ftlaunch
         others: list[str] = []
-        # An adopted machine that sleeps says no address either, and is full of results.
-        if not box.ssh and box.jobs[job].stage is Stage.LAYING:
-            keep = Keep.NOTHING  # nobody was ever on it
+        if nobody_was_on_it:
+            keep = Keep.NOTHING
         elif row.running:
             box, keep, others = self._end_job(box, job, keep)
         box = self._records.try_save(box.noted(job, stage=Stage.RELEASED, kept=keep is Keep.FILES))
