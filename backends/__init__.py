@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from backends.plan import (
         CheckpointRule,
         MetricPattern,
+        Newest,
         Plan,
         RunPath,
         Step,
@@ -56,7 +57,7 @@ _HOMES = {
     "job": "Attached Cache Environment Files Job LocalFile LocalTree Secrets",
     "lease": "Address Finding Keep Lease Observation Phase Signal",
     "offer": "Money Need Offer",
-    "plan": "CheckpointRule MetricPattern Plan RunPath Step StopRecipe",
+    "plan": "CheckpointRule MetricPattern Newest Plan RunPath Step StopRecipe",
     "protocol": "Backend Options Progress",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
@@ -93,6 +94,7 @@ __all__ = [
     "MetricPattern",
     "Money",
     "Need",
+    "Newest",
     "NoCapacity",
     "NotLaunched",
     "Observation",

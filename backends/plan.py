@@ -29,6 +29,13 @@ Argument = str | RunPath
 
 
 @dataclass(frozen=True)
+class Newest:
+    """An argument of `Step.again`: `prefix + <absolute path of the newest complete checkpoint>`."""
+
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
 class Step:
     """One command: an argv list, never a shell string.
 
@@ -39,6 +46,8 @@ class Step:
     stdin    a file, relative to the run directory, fed to the command; nothing when None
     timeout  this step alone; the plan's deadline holds besides
     skip_if  the step is passed over when this file (relative to the run directory) is there
+    again    arguments added in another attempt in the same run directory (a container that was
+             preempted, say), once a complete checkpoint is there
     """
 
     name: str
@@ -48,6 +57,7 @@ class Step:
     stdin: str | None = None
     timeout: timedelta | None = None
     skip_if: str | None = None
+    again: tuple[Argument | Newest, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,9 @@ class Plan:
     disk_reserve_bytes: int = 16 * 1024 * 1024
 
 
-def _argument(value: Argument) -> Any:
+def _argument(value: Argument | Newest) -> Any:
+    if isinstance(value, Newest):
+        return {"prefix": value.prefix, "newest": True}
     if isinstance(value, RunPath):
         return {"prefix": value.prefix, "path": value.path}
     return value
@@ -129,6 +141,7 @@ def document(
                 "stdin": step.stdin,
                 "timeout_s": _seconds(step.timeout),
                 "skip_if": step.skip_if,
+                "again": [_argument(value) for value in step.again],
             }
             for step in plan.steps
         ],

@@ -20,8 +20,10 @@ plan.json
     job, deadline_s, disk_reserve_bytes
     outputs      globs of files for the manifest: `**` crosses folders, a folder stands for all
                  beneath it, names with a leading dot count, a glob behind `!` takes files out
-    steps        name, argv, cwd, env, stdin, timeout_s, skip_if; an argument or a variable is a
-                 string, or {"prefix", "path"}: prefix + <run directory>/<path>
+    steps        name, argv, cwd, env, stdin, timeout_s, skip_if, again; an argument or a variable
+                 is a string, or {"prefix", "path"}: prefix + <run directory>/<path>; `again` is
+                 added to argv in a later attempt that finds a complete checkpoint, and in it
+                 {"prefix", "newest"} is prefix + <the newest of them>
     stop         touch, wait_s, interrupt_s, steps
     checkpoint   glob, requires
     metrics      regular expressions; each named group that matches a number is a metric
@@ -215,6 +217,7 @@ class Step:
     stdin: Optional[str]
     timeout_s: Optional[float]
     skip_if: Optional[str]
+    again: Tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -315,6 +318,7 @@ def parse_step(raw: Any, rundir: str) -> Step:
         stdin=inside("stdin"),
         timeout_s=limit(raw.get("timeout_s")),
         skip_if=inside("skip_if"),
+        again=tuple(raw.get("again") or ()),
     )
 
 
@@ -1461,6 +1465,21 @@ class Supervisor:
         self.log.close()
         return verdict
 
+    def _argv(self, step: Step) -> Tuple[str, ...]:
+        """The step's command; in a later attempt it goes on from the newest complete checkpoint."""
+        found = sorted(self.checkpoints.now_ready(), key=tail_of) if step.again else []
+        if not found or self.state["attempt"] == 1:
+            return step.argv
+        newest = os.path.join(self.rundir, found[-1])
+        self.note("goes on from %s" % portable(found[-1]))
+        more = [
+            native(value["prefix"]) + newest
+            if isinstance(value, dict) and value.get("newest")
+            else argument(value, self.rundir)
+            for value in step.again
+        ]
+        return (*step.argv, *more)
+
     def _spawn(self, step: Step) -> Tuple[Child, int]:
         environment = dict(os.environ)
         environment.setdefault("PYTHONUNBUFFERED", "1")  # or a log arrives in lumps
@@ -1475,7 +1494,7 @@ class Supervisor:
         try:
             with open(step.stdin or os.devnull, "rb") as stdin:
                 popen = subprocess.Popen(
-                    step.argv,
+                    self._argv(step),
                     cwd=step.cwd,
                     env=environment,
                     stdin=stdin,

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from backends.errors import Unsupported
-from backends.plan import Argument, RunPath
+from backends.plan import Argument, Newest, RunPath
 
 Argv = tuple[Argument, ...]
 Mode = Literal["prompt", "chat", "gradio"]
@@ -110,6 +110,10 @@ def train(
     if resume is None:
         return argv
     return (*argv, _OVERRIDE, _flag("resume_from_checkpoint", resume))
+
+
+TRAIN_AGAIN: tuple[Argument | Newest, ...] = (_OVERRIDE, Newest("--resume_from_checkpoint="))
+"""Added to `train` when it begins once more in its own run directory (see `Step.again`)."""
 
 
 def merge(config: str = CONFIG, *, adapter: RunPath, output: RunPath | None = None) -> Argv:

@@ -30,7 +30,7 @@ from launcher.store import Store
 if TYPE_CHECKING:
     from launcher.recipe import Recipe
 
-_NOT_BUILT = frozenset({"modal", "skypilot"})
+_NOT_BUILT = frozenset({"skypilot"})
 """Backends the README speaks of; without them a guess at what was meant would mislead."""
 
 _PARAMETERS = re.compile(r"(?<![0-9A-Za-z])(\d+(?:\.\d+)?)[bB](?![0-9A-Za-z])")

@@ -55,7 +55,7 @@ if [ "$(cat .venv/ftlaunch-stamp 2>/dev/null || true)" != "$stamp" ] || ! .venv/
         "$python" -m venv --clear .venv
     fi
     say "installing ftlaunch and the development tools into .venv"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,jarvis]'
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,jarvis,modal]'
     printf '%s' "$stamp" >.venv/ftlaunch-stamp
 fi
 

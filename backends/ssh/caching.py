@@ -12,11 +12,11 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 
 from backends.job import Cache
+from backends.layout import cache_folder
 from backends.protocol import Progress
 from backends.ssh import programs, sync
 from backends.ssh.errors import Broken
 from backends.ssh.host import Host
-from backends.ssh.layout import cache_folder
 from backends.ssh.programs import FarError
 from backends.ssh.sync import Moved
 

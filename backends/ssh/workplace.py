@@ -21,13 +21,13 @@ from typing import Any
 from backends import plan, rundir, runner
 from backends.errors import Lost, MayStillBill, NotLaunched, Refused
 from backends.job import Job
+from backends.layout import FOLDERS, Layout, layout
 from backends.lease import Signal
 from backends.protocol import Progress
 from backends.ssh import programs, sync
 from backends.ssh.caching import Caches
 from backends.ssh.errors import SshError
 from backends.ssh.host import Host
-from backends.ssh.layout import FOLDERS, Layout, layout
 from backends.ssh.programs import Answer, FarError
 from backends.ssh.sync import Moved
 

@@ -18,6 +18,8 @@ MUST_FIT = ("axolotl", "torch", "transformers", "peft", "accelerate", "datasets"
 _IMAGES: Mapping[str, Mapping[str, str]] = {
     # One of its templates is axolotl's; what that holds is looked at, not assumed.
     "jarvis": {"template": "axolotl"},
+    # The lock on a slim image: what a published image holds has no digest that was read here.
+    "modal": {},
 }
 
 _PYTHON = ".".join(map(str, PYTHONS[0]))

@@ -53,7 +53,8 @@ def train(spec: RunSpec, *, resume: tuple[int, str] | None = None) -> JobSpec:
     if spec.steps.train:
         checkpoint = None if resume is None else RunPath(str(RESUMED / resume[1]))
         argv = commands.train(target=spec.target, extra=spec.extra, resume=checkpoint)
-        steps.append(_step(spec, "train", argv))
+        step = _step(spec, "train", argv)
+        steps.append(dataclasses.replace(step, again=commands.TRAIN_AGAIN))
     attach: tuple[AttachJob, ...] = ()
     if resume is not None:
         attach = (AttachJob(resume[0], RESUMED, PurePosixPath(resume[1])),)

@@ -1,0 +1,69 @@
+"""Modal's price list as it was read, for when nobody can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+SOURCE = "Modal's price list"
+READ_AT = datetime(2026, 9, 18, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A kind of GPU. `rate` is its name among the live rates, behind `gpu_hour_cost_`."""
+
+    name: str
+    price: Decimal
+    memory_gib: int
+    rate: str
+
+
+# Dollars an hour, billed by the second; memory as the makers of the GPUs state it.
+GPUS = tuple(
+    Gpu(name, Decimal(price), memory, rate)
+    for name, price, memory, rate in (
+        ("T4", "0.59", 16, "t4"),
+        ("L4", "0.80", 24, "l4"),
+        ("A10", "1.10", 24, "a10g"),
+        ("L40S", "1.95", 48, "l40s"),
+        ("A100-40GB", "2.10", 40, "a100_40gb"),
+        ("A100-80GB", "2.50", 80, "a100_80gb"),
+        ("RTX-PRO-6000", "3.03", 96, "rtx6000"),
+        ("H100", "3.95", 80, "h100"),
+        ("H200", "4.54", 141, "h200"),
+        ("B200", "6.25", 180, "b200"),
+        ("B300", "7.10", 288, "b300"),
+    )
+)
+
+CPU_HOUR = Decimal("0.0473")
+"""Of one physical core."""
+GIB_HOUR = Decimal("0.008")
+VOLUME_GIB_MONTH = Decimal("0.09")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What things cost an hour, and where that was read."""
+
+    gpus: Mapping[str, Decimal]
+    cpu: Decimal
+    gib: Decimal
+    source: str
+    read_at: datetime
+
+
+def dated() -> Rates:
+    """The list above."""
+    return Rates({gpu.name: gpu.price for gpu in GPUS}, CPU_HOUR, GIB_HOUR, SOURCE, READ_AT)
+
+
+def live(found: Mapping[str, str], now: datetime) -> Rates:
+    """Modal's own rates for this account; what it does not name is taken from the list."""
+    gpus = {gpu.name: Decimal(found.get(f"gpu_hour_cost_{gpu.rate}") or gpu.price) for gpu in GPUS}
+    cpu = Decimal(found.get("cpu_hour_cost") or CPU_HOUR)
+    gib = Decimal(found.get("mem_gib_hour_cost") or GIB_HOUR)
+    return Rates(gpus, cpu, gib, "Modal, live", now)

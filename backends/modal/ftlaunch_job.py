@@ -1,0 +1,399 @@
+"""What runs in a Modal container: it runs a job's runner, and keeps its Volume up to date.
+
+One file on the standard library and the modal SDK, mounted as a top-level module. The run directory
+stands on the container's own disk; the Volume holds a copy, which is all that is left when the
+container goes, and all that anybody else ever sees. So after every look what has changed is copied
+and committed: the state, log segments, small files, checkpoints that are complete and only those.
+
+A container that begins again on the same job (after a preemption, at the end of a day, after a
+fault that a retry may mend) takes what the Volume holds and lets the runner make another attempt.
+
+Below the Volume's root:
+    JOB/                a run directory, and
+    JOB/.modal.json     which app and call run it
+    JOB/.whole/…        one list of files for each checkpoint that was copied as a whole
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PLACE = Path("/mnt/ftlaunch")
+RUNS, CACHES, LASTING = PLACE / "runs", PLACE / "caches", PLACE / "lasting"
+WORK = PLACE / "work"
+NOTE, WHOLE = ".modal.json", ".whole"
+SMALL_BYTES = 1 << 20
+PUSH_S = 2.0
+ENDED = ("succeeded", "failed", "stopped", "expired")
+OWN = frozenset({"lock", "plan.json", "runner.py", ".reserve"})
+LAST = ("manifest.json", "state.json")
+WIND_DOWN_S = 20.0  # of the 30 seconds that a preempted container has
+OUR_VARIABLES = ("MODAL_", "FTLAUNCH_MODAL_")
+
+Look = tuple[int, int]
+
+
+class BeginAgain(Exception):
+    """This attempt is over and the job is not: Modal begins the call once more."""
+
+
+class Mirror:
+    """The copy of a run directory on the Volume."""
+
+    def __init__(self, home: Path, there: Path, rule: str | None) -> None:
+        self.home = home
+        self.there = there
+        self._rule = rule
+        self._pushed: dict[str, Look] = {}
+        self._seen: dict[str, Look] = {}
+        self._whole: set[str] = set()
+
+    # ── from the Volume ───────────────────────────────────────────────────────────────────────
+
+    def restore(self) -> None:
+        """Take what the Volume holds; of checkpoints those that were copied as a whole."""
+        for path in list(self._files(self.there)):
+            name = str(path)
+            checkpoint = self._checkpoint_of(path)
+            if path.parts[0] == WHOLE or name == NOTE:
+                continue
+            if checkpoint is not None and not self._is_whole(checkpoint):
+                continue
+            target = self.home / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(self.there / path, target)
+            self._pushed[name] = _look(target)
+            if checkpoint is not None:
+                self._whole.add(checkpoint)
+
+    def _is_whole(self, checkpoint: str) -> bool:
+        try:
+            promised = json.loads((self.there / WHOLE / f"{checkpoint}.json").read_bytes())
+            return all(
+                (self.there / checkpoint / name).stat().st_size == size
+                for name, size in promised.items()
+            )
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    # ── to the Volume ─────────────────────────────────────────────────────────────────────────
+
+    def push(self, state: dict[str, Any], *, final: bool, tell: bool = True) -> bool:
+        """Copy what has changed; True when anything was.
+
+        final  nothing changes any more: everything is copied, however large
+        tell   copy the state and the manifest too
+        """
+        changed = self._push_checkpoints(state)
+        seen = {}
+        for path in self._files(self.home):
+            name = str(path)
+            if name in OWN or name in LAST or self._checkpoint_of(path) is not None:
+                continue
+            with contextlib.suppress(OSError):
+                now = seen[name] = _look(self.home / path)
+                settled = final or now[0] <= SMALL_BYTES or self._seen.get(name) == now
+                if settled and self._pushed.get(name) != now:
+                    changed |= self._copy(name, now)
+        self._seen = seen
+        for name in LAST if tell else ():
+            with contextlib.suppress(OSError):
+                now = _look(self.home / name)
+                if self._pushed.get(name) != now:
+                    changed |= self._copy(name, now)
+        return changed
+
+    def _push_checkpoints(self, state: dict[str, Any]) -> bool:
+        rows = [row for row in state.get("checkpoints") or () if row.get("complete")]
+        complete = [row["path"] for row in rows]
+        changed = False
+        for path in complete:
+            if path not in self._whole:
+                changed |= self._push_checkpoint(path)
+        for path in sorted(self._whole):
+            if not (self.home / path).exists() and complete:
+                (self.there / WHOLE / f"{path}.json").unlink()
+                shutil.rmtree(self.there / path, ignore_errors=True)
+                self._whole.discard(path)
+                changed = True
+        return changed
+
+    def _push_checkpoint(self, path: str) -> bool:
+        """All of it, then the list that says so."""
+        sizes = {}
+        try:
+            for file in self._files(self.home / path):
+                place(self.home / path / file, self.there / path / file)
+                sizes[str(file)] = (self.there / path / file).stat().st_size
+        except FileNotFoundError:
+            return False  # the trainer has removed it meanwhile
+        write(self.there / WHOLE / f"{path}.json", json.dumps(sizes).encode())
+        self._whole.add(path)
+        return True
+
+    def _copy(self, name: str, now: Look) -> bool:
+        try:
+            place(self.home / name, self.there / name)
+        except FileNotFoundError:
+            return False
+        self._pushed[name] = now
+        return True
+
+    # ── looking ───────────────────────────────────────────────────────────────────────────────
+
+    def _checkpoint_of(self, path: Path) -> str | None:
+        """The checkpoint that a file is part of."""
+        if self._rule is None:
+            return None
+        return next((str(up) for up in path.parents if up.match(self._rule)), None)
+
+    @staticmethod
+    def _files(top: Path) -> Iterator[Path]:
+        """Regular files below a folder, no links: what is linked is somebody else's."""
+        for at, names, files in os.walk(top):
+            names[:] = [name for name in names if not (Path(at) / name).is_symlink()]
+            for name in files:
+                path = Path(at) / name
+                if path.is_file() and not path.is_symlink() and not name.endswith(".partial"):
+                    yield path.relative_to(top)
+
+
+def _look(path: Path) -> Look:
+    seen = path.stat()
+    return seen.st_size, seen.st_mtime_ns
+
+
+def place(source: Path, target: Path) -> None:
+    """Put a copy in place by rename."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.copy2(source, partial)
+    partial.replace(target)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Replace a file by rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def load_runner(home: Path) -> Any:
+    """The runner that lies in a run directory, as a module."""
+    spec = importlib.util.spec_from_file_location("ftlaunch_runner", home / "runner.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["ftlaunch_runner"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Attempt:
+    """One container's work on a job."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        import modal
+
+        self._request = request
+        self._name: str = request["job"]
+        self.home = WORK / self._name
+        self.there = RUNS / self._name
+        self._volume = modal.Volume.from_name(request["volume"])
+        self._control = modal.Dict.from_name(request["control"], create_if_missing=True)
+        self._told = 0
+        self._began = time.monotonic()
+        self._until = self._began + float(request["attempt_s"])
+
+    def run(self) -> dict[str, Any]:
+        """Work on the job until it has a verdict. Raises BeginAgain when this attempt must end."""
+        import modal
+
+        state = _read(self.there / "state.json")
+        if state.get("phase") in ENDED:
+            return _verdict(state)
+        with contextlib.ExitStack() as stack:
+            about = {"call": modal.current_function_call_id(), "app": self._request["app"]}
+            if self._request["key"]:
+                about["door"] = stack.enter_context(door(self._request["key"]))
+            about["note"] = self._request["note"]
+            write(self.there / NOTE, json.dumps(about).encode())
+            self._volume.commit()
+            return self._work(state)
+
+    def _work(self, state: dict[str, Any]) -> dict[str, Any]:
+        mirror = Mirror(self.home, self.there, self._rule())
+        self.home.mkdir(parents=True, exist_ok=True)
+        mirror.restore()
+        self._link()
+        runner = load_runner(self.home)
+        self._start(again=bool(state))
+        try:
+            return self._follow(runner, mirror)
+        except BaseException:
+            # Preempted, cancelled, out of time, or our own mistake: what is complete is kept.
+            with contextlib.suppress(Exception):
+                runner.request_stop(str(self.home), WIND_DOWN_S / 2)
+                self._wait(runner, WIND_DOWN_S)
+            mirror.push(_read(self.home / "state.json"), final=False, tell=False)
+            self._volume.commit()
+            raise
+
+    def _rule(self) -> str | None:
+        found = _read(self.there / "plan.json").get("checkpoint")
+        return found["glob"] if found else None
+
+    def _link(self) -> None:
+        for at, target in self._request["links"]:
+            path = self.home / at
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.is_symlink():
+                path.symlink_to(target)
+
+    def _start(self, *, again: bool) -> None:
+        ours = str(Path(__file__).parent)
+        env = {k: v for k, v in os.environ.items() if not k.startswith(OUR_VARIABLES)}
+        paths = [p for p in env.pop("PYTHONPATH", "").split(os.pathsep) if p and p != ours]
+        if paths:
+            env["PYTHONPATH"] = os.pathsep.join(paths)
+        argv = [sys.executable, "-I", str(self.home / "runner.py"), "start"]
+        done = subprocess.run(
+            [*argv, *(["--attempt"] if again else []), "--", str(self.home)],
+            cwd=self.home,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            start_new_session=True,
+        )
+        if done.returncode:
+            raise RuntimeError(f"the runner did not start: {done.stderr.strip()}")
+
+    def _follow(self, runner: Any, mirror: Mirror) -> dict[str, Any]:
+        pushed = 0.0
+        while True:
+            state = runner.status(str(self.home))
+            over = state["phase"] in (*ENDED, "lost")
+            now = time.monotonic()
+            if over or now - pushed >= self._request.get("push_s", PUSH_S):
+                pushed = now
+                if state["phase"] == "lost":
+                    raise BeginAgain("the runner was killed")
+                if over and mirror.push(state, final=True, tell=False):
+                    # Nobody says that a commit is seen as one: the verdict comes after the rest.
+                    self._volume.commit()
+                if mirror.push(state, final=over) or over:
+                    self._volume.commit()
+                self._obey(runner)
+            if over:
+                print(f"{self._name}: {state['phase']} {state.get('reason') or ''}", flush=True)
+                return _verdict(state)
+            if now > self._until:
+                raise BeginAgain("the longest time of one attempt is over")
+            time.sleep(0.2)
+
+    def _obey(self, runner: Any) -> None:
+        """Lay in what was asked for since the last look; a provider that is silent has no wish."""
+        try:
+            asked = self._control.get(self._name)
+        except Exception:  # noqa: BLE001
+            return
+        if not isinstance(asked, dict) or asked.get("number", 0) <= self._told:
+            return
+        self._told = asked["number"]
+        if asked["what"] == "stop":
+            runner.request_stop(str(self.home), float(asked["grace_s"]))
+        elif asked["what"] == "checkpoint":
+            runner.request_checkpoint(str(self.home))
+
+    def _wait(self, runner: Any, patience_s: float) -> None:
+        end = time.monotonic() + patience_s
+        while time.monotonic() < end:
+            if runner.status(str(self.home))["phase"] in (*ENDED, "lost"):
+                return
+            time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def door(key: str) -> Iterator[dict[str, Any]]:
+    """An sshd that takes this one key, behind a tunnel of Modal's; how it is reached."""
+    import modal
+
+    folder = WORK / ".door"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    host_key = folder / "host_key"
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(host_key)], check=True
+    )
+    write(folder / "authorized_keys", f"{key}\n".encode())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    settings = f"""
+ListenAddress 127.0.0.1
+Port {port}
+HostKey {host_key}
+AuthorizedKeysFile {folder}/authorized_keys
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+AllowTcpForwarding local
+AllowAgentForwarding no
+X11Forwarding no
+GatewayPorts no
+"""
+    write(folder / "config", settings.encode())
+    with contextlib.suppress(OSError):
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    program = shutil.which("sshd") or "/usr/sbin/sshd"
+    sshd = subprocess.Popen(
+        [program, "-D", "-f", str(folder / "config")],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with modal.forward(port, unencrypted=True) as tunnel:
+            host, public = tunnel.tcp_socket
+            user = pwd.getpwuid(os.getuid()).pw_name
+            theirs = host_key.with_name("host_key.pub").read_text("ascii").strip()
+            yield {"host": host, "port": public, "user": user, "key": theirs}
+    finally:
+        sshd.terminate()
+        sshd.wait()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _verdict(state: dict[str, Any]) -> dict[str, Any]:
+    return {"phase": state["phase"], "exit_code": state.get("exit_code")}
+
+
+def job(request: dict[str, Any]) -> dict[str, Any]:
+    """Work on a job; see `backends.modal.launching` for the request."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return Attempt(request).run()

@@ -1,0 +1,82 @@
+"""What can be asked of Modal, as offers: any GPU there is, queued for where none is free."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+
+from backends.modal import catalog
+from backends.modal.catalog import Rates
+from backends.offer import Money, Need, Offer
+
+NAME = "modal"
+
+MOST_GPUS = 8
+_CPUS, _MEMORY_GIB = 8, 64
+_PLAIN_CPUS, _PLAIN_MEMORY_GIB = 4, 16
+_ALIASES = {"a100": "A100-40GB", "a10g": "A10", "rtxpro6000": "RTX-PRO-6000"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One kind of GPU as it is asked for; `exact` forbids a silent upgrade (`H100!`)."""
+
+    gpu: str
+    count: int
+    exact: bool
+
+    def words(self) -> str:
+        """As Modal takes it."""
+        return f"{self.gpu}{'!' if self.exact else ''}:{self.count}"
+
+
+def offers(rates: Rates, need: Need) -> list[Offer]:
+    """What fits, cheapest first. Ranked kinds of GPU are one offer, at the price of the dearest.
+
+    Modal itself takes the first of them that is free, and waits where none is.
+    """
+    if need.nodes > 1 or need.spot or need.regions:
+        return []
+    if need.cpu_only:
+        return [_offer(rates, need, [])]
+    if need.gpus:
+        ranked = [_wanted(kind, count) for kind, count in need.gpus]
+        known = [one for one in ranked if one is not None and one.count <= MOST_GPUS]
+        return [_offer(rates, need, known)] if known and len(known) == len(ranked) else []
+    found = [_offer(rates, need, [Wanted(gpu.name, 1, exact=False)]) for gpu in catalog.GPUS]
+    return sorted(found, key=lambda offer: offer.price.amount)
+
+
+def _wanted(asked: str, count: int) -> Wanted | None:
+    exact = asked.endswith("!")
+    plain = _plain(asked.rstrip("!"))
+    name = _ALIASES.get(plain)
+    if name is None:
+        name = next((gpu.name for gpu in catalog.GPUS if _plain(gpu.name) == plain), None)
+    return None if name is None else Wanted(name, count, exact)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "", text.lower()).removeprefix("nvidia")
+
+
+def _offer(rates: Rates, need: Need, ranked: list[Wanted]) -> Offer:
+    cpus = need.cpus or (_CPUS if ranked else _PLAIN_CPUS)
+    memory = need.memory_gib or (_MEMORY_GIB if ranked else _PLAIN_MEMORY_GIB)
+    dearest = max((rates.gpus[one.gpu] * one.count for one in ranked), default=Decimal(0))
+    first = ranked[0] if ranked else None
+    memories = {gpu.name: gpu.memory_gib for gpu in catalog.GPUS}
+    return Offer(
+        backend=NAME,
+        gpu=None if first is None else first.gpu,
+        count=0 if first is None else first.count,
+        price=Money(dearest + rates.cpu * cpus + rates.gib * memory),
+        memory_gib=float(memory),
+        gpu_memory_gib=None if first is None else float(memories[first.gpu]),
+        cpus=cpus,
+        disk_gib=need.disk_gib,
+        source=rates.source,
+        read_at=rates.read_at,
+        data={"gpus": ",".join(one.words() for one in ranked)},
+    )

@@ -1,0 +1,5 @@
+"""`python -m clouds.modal FOLDER`: see `provider.begin`."""
+
+from clouds.modal.provider import begin
+
+begin()

@@ -1,0 +1,70 @@
+"""What is asked of Modal, and what it costs by the list."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from backends.modal import catalog
+from backends.modal.offers import offers
+from backends.offer import Need
+
+
+def test_the_price_is_of_the_gpu_the_cores_and_the_memory() -> None:
+    (offer,) = offers(catalog.dated(), Need(gpus=(("H100", 1),)))
+    assert (offer.cpus, offer.memory_gib) == (8, 64)
+    # $3.95 + 8 x $0.0473 + 64 x $0.008, as of the dated list
+    assert offer.price.amount == Decimal("4.8404")
+    assert offer.data["gpus"] == "H100:1"
+    assert offer.read_at == catalog.READ_AT
+
+
+def test_ranked_kinds_are_one_offer_at_the_price_of_the_dearest() -> None:
+    (offer,) = offers(catalog.dated(), Need(gpus=(("l4", 2), ("H100!", 1))))
+    assert (offer.gpu, offer.count) == ("L4", 2)
+    assert offer.data["gpus"] == "L4:2,H100!:1"
+    assert offer.price.amount == Decimal("4.8404")
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [("a100", "A100-40GB:1"), ("A100-80GB", "A100-80GB:1"), ("a10g", "A10:1"), ("b300", "B300:1")],
+)
+def test_a_gpu_has_the_names_that_people_use(asked: str, found: str) -> None:
+    (offer,) = offers(catalog.dated(), Need(gpus=((asked, 1),)))
+    assert offer.data["gpus"] == found
+
+
+@pytest.mark.parametrize(
+    "need",
+    [
+        Need(gpus=(("RTX4090", 1),)),
+        Need(gpus=(("H100", 1), ("RTX4090", 1))),
+        Need(gpus=(("H100", 9),)),
+        Need(nodes=2),
+        Need(spot=True),
+        Need(regions=("eu",)),
+    ],
+)
+def test_what_modal_does_not_have_is_not_offered(need: Need) -> None:
+    assert offers(catalog.dated(), need) == []
+
+
+def test_without_a_wish_the_cheapest_comes_first_and_cpu_is_its_own() -> None:
+    assert [offer.gpu for offer in offers(catalog.dated(), Need())][:2] == ["T4", "L4"]
+    (plain,) = offers(catalog.dated(), Need(cpu_only=True))
+    assert (plain.gpu, plain.count, plain.data["gpus"]) == (None, 0, "")
+
+
+def test_live_rates_win_and_what_they_lack_comes_from_the_list() -> None:
+    now = datetime(2026, 11, 26, tzinfo=UTC)
+    rates = catalog.live({"gpu_hour_cost_h100": "3.00", "cpu_hour_cost": "0.05"}, now)
+    assert (rates.gpus["H100"], rates.cpu, rates.gib) == (
+        Decimal("3.00"),
+        Decimal("0.05"),
+        catalog.GIB_HOUR,
+    )
+    assert rates.gpus["T4"] == Decimal("0.59")
+    assert (rates.source, rates.read_at) == ("Modal, live", now)
