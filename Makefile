@@ -1,6 +1,6 @@
 # Every target does its own set-up (scripts/setup.sh), once.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check faults bench live-jarvis env locks wheel
+.PHONY: help setup demo test check faults bench live-jarvis live-modal env locks wheel
 
 BIN := .venv/bin
 
@@ -31,6 +31,9 @@ bench: setup ## Measure what benchmarks/README.md claims (needs an idle machine)
 
 live-jarvis: setup ## Train a tiny recipe at Jarvis Labs for real, capped (JL_API_KEY, LIVE_MAX_COST=1 dollar)
 	@$(BIN)/python scripts/live.py jarvis
+
+live-modal: setup ## Train a tiny recipe at Modal for real, capped (MODAL_TOKEN_ID and _SECRET, LIVE_MAX_COST=1)
+	@$(BIN)/python scripts/live.py modal
 
 env: setup ## Make the managed axolotl environment for this machine
 	@$(BIN)/ftlaunch env make

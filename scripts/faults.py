@@ -4,9 +4,9 @@
     python scripts/faults.py --fresh   begin anew
     python scripts/faults.py PATH      only what is there: the kept result of the whole stays
 
-The result, with its seed and commit, is kept in `tests/faults/results.json`, and what the rented
-machines' cases measured in `tests/faults/jarvis/results.json`. A run of another commit or seed
-begins anew; a case that has passed is not run again.
+The result, with its seed and commit, is kept in `tests/faults/results.json`, and what the clouds'
+cases measured in `tests/faults/jarvis/results.json` and `tests/faults/modal/results.json`. A run of
+another commit or seed begins anew; a case that has passed is not run again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,16 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "tests" / "faults" / "results.json"
 SOME = ROOT / "tests" / "faults" / ".some-results.json"
 """Where a run of some cases stands; not to be committed."""
-TABLE = ROOT / "tests" / "faults" / "jarvis" / "results.json"
+TABLES = {
+    f"{cloud} fault": ROOT / "tests" / "faults" / cloud / "results.json"
+    for cloud in ("jarvis", "modal")
+}
+"""By the property that a case says its row under."""
 sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests"), str(ROOT)]
 
 from jarvis_faults.report import (  # noqa: E402
     LINE,
     MEANS,
-    PROPERTY,
     from_groups,
     groups,
     key,
@@ -59,21 +62,23 @@ def main(arguments: Sequence[str]) -> int:
         report = {"commit": commit, "seed": SEED, "dirty": dirty, "failed": [], "passed": []}
         report |= {"paths": paths} if paths else {}
     done = set(report["passed"])
-    rows = Rows.known(report)
+    tables = {name: Rows.known(path, report) for name, path in TABLES.items()}
     left = [case for case in cases if case not in done]
     print(f"{len(cases)} cases, {len(cases) - len(left)} passed before, seed {SEED}, {commit[:12]}")
     began = time.monotonic()
     for start in range(0, len(left), PIECE):
         piece = left[start : start + PIECE]
-        passed = _run(piece, rows)
+        passed = _run(piece, tables)
         report["passed"] = sorted({*report["passed"], *passed})
         report["failed"] = sorted({*report["failed"], *piece} - set(report["passed"]))
         report["written_at"] = datetime.now(UTC).isoformat(timespec="seconds")
         _replace(kept, {**report, "total": len(cases)})
-        rows.keep(report)
+        for rows in tables.values():
+            rows.keep(report)
         minutes = (time.monotonic() - began) / 60
         print(f"{len(report['passed'])} passed, {len(report['failed'])} failed, {minutes:.1f} min")
-    rows.show()
+    for name, rows in tables.items():
+        rows.show(name)
     for case in report["failed"]:
         print(f"FAILED {case}")
     print(f"{len(report['passed'])} passed, {len(report['failed'])} failed")
@@ -81,19 +86,20 @@ def main(arguments: Sequence[str]) -> int:
 
 
 class Rows:
-    """What the cases of rented machines measured, case by case."""
+    """What the cases of one cloud measured, case by case."""
 
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
+    def __init__(self, path: Path, rows: list[dict[str, Any]]) -> None:
+        self._path = path
         self._rows = rows
 
     @classmethod
-    def known(cls, report: dict[str, Any]) -> Rows:
+    def known(cls, path: Path, report: dict[str, Any]) -> Rows:
         """Those of the run that is gone on with; none when it begins."""
-        found = _json(TABLE)
+        found = _json(path)
         same = found is not None and found.get("commit") == report["commit"]
         if found is None or not same or not report["passed"]:
-            return cls([])
-        return cls(from_groups(found["tried"]))
+            return cls(path, [])
+        return cls(path, from_groups(found["tried"]))
 
     def add(self, row: dict[str, Any]) -> None:
         """One more; it takes the place of an earlier try of the same case."""
@@ -104,12 +110,14 @@ class Rows:
         head = {name: report[name] for name in ("commit", "dirty", "seed", "written_at")}
         said = {"summary": summary(self._rows), "what_the_lines_say": LINE, "means": MEANS}
         if self._rows:
-            _replace(TABLE, {**head, **said, "tried": groups(self._rows)})
+            _replace(self._path, {**head, **said, "tried": groups(self._rows)})
 
-    def show(self) -> None:
+    def show(self, name: str) -> None:
         """Print the table."""
-        for line in table(self._rows):
-            print(line)
+        if self._rows:
+            print(f"\n{name}s")
+            for line in table(self._rows):
+                print(line)
 
 
 def _environment() -> dict[str, str]:
@@ -124,21 +132,21 @@ def _collect(paths: Sequence[str]) -> list[str]:
     return [line for line in listed.stdout.splitlines() if "::" in line]
 
 
-def _run(cases: Sequence[str], rows: Rows) -> set[str]:
+def _run(cases: Sequence[str], tables: Mapping[str, Rows]) -> set[str]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         argv = [sys.executable, "-m", "pytest", "-q", "-n", WORKERS, f"--junitxml={report}", *cases]
         subprocess.run(argv, cwd=ROOT, env=_environment(), check=False)
-        return _passed(report, rows)
+        return _passed(report, tables)
 
 
-def _passed(report: Path, rows: Rows) -> set[str]:
+def _passed(report: Path, tables: Mapping[str, Rows]) -> set[str]:
     if not report.exists():
         return set()
     found = set()
     for case in ET.parse(report).iter("testcase"):  # noqa: S314 - pytest wrote it
         for said in case.iter("property"):
-            if said.get("name") == PROPERTY:
+            if (rows := tables.get(str(said.get("name")))) is not None:
                 rows.add(json.loads(str(said.get("value"))))
         if not any(child.tag in {"failure", "error", "skipped"} for child in case):
             file = str(case.get("classname", "")).replace(".", "/") + ".py"

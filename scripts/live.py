@@ -38,7 +38,7 @@ from launcher.run.pull import is_same
 from launcher.run.spec import job_from_json
 from launcher.store import open_store
 
-KEYS = {"jarvis": "JL_API_KEY"}
+KEYS = {"jarvis": "JL_API_KEY", "modal": "MODAL_TOKEN_SECRET"}
 """The backends that can be tried so, and the variable that holds the account's key."""
 
 FTLAUNCH = str(Path(sys.executable).with_name("ftlaunch"))
@@ -90,7 +90,8 @@ class Trial:
         if not offers:
             raise NoCapacity(f"{self._name} has no GPU free", hint="try again later")
         found: Offer = offers[0]
-        print(f"cheapest now: {found.gpu} in {found.region}, {found.price} an hour", flush=True)
+        where = f" in {found.region}" if found.region else ""
+        print(f"cheapest now: {found.gpu}{where}, {found.price} an hour", flush=True)
         return str(found.gpu)
 
     def _require_whole(self) -> None:

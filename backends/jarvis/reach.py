@@ -117,8 +117,9 @@ class Reach:
         with self._records.claim(box.key):
             box = self._records.box(box.key) or box
             borrowed = not box.used
-            slept = box.held is not Held.RUNNING
-            if slept:
+            # Not one that is being made: whoever makes it is at it, and needs it awake.
+            slept = box.held in {Held.PAUSED, Held.PAUSING}
+            if box.held is not Held.RUNNING:
                 box = self.wake(box, name=box.name)
             try:
                 with reachable(box):

@@ -57,7 +57,9 @@ class Account:
                 ]
                 if not all(token):
                     raise CredentialsMissing("there is no token for Modal", hint=_HOW)
-                self._client = sdk.Client.from_credentials(*token)
+                made = sdk.Client.from_credentials(*token)
+                _greet(sdk, made)
+                self._client = made
         return self._client
 
     def close(self) -> None:
@@ -108,6 +110,15 @@ class Account:
         """A function call that was made before."""
         with translated():
             return self.sdk.FunctionCall.from_id(call_id, client=self.client)
+
+
+def _greet(sdk: Any, client: Any) -> None:
+    """Say hello: an SDK that is too old would else show in the middle of a launch."""
+    try:
+        client.hello()
+    except (sdk.exception.VersionError, sdk.exception.ConflictError) as error:
+        _, message, hint = KINDS["VersionError"]
+        raise Refused(message.format(error), hint=hint) from error
 
 
 @contextlib.contextmanager

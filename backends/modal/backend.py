@@ -171,7 +171,7 @@ class Modal:
         sdk = self._account.sdk
         call = self._account.call(note.call)
         try:
-            call.get(timeout=0)
+            result = call.get(timeout=0)
         except sdk.exception.OutputExpiredError:
             return True, "its result is too old"
         except sdk.exception.FunctionTimeoutError as error:
@@ -185,7 +185,7 @@ class Modal:
                 raise
         except Exception as error:  # noqa: BLE001 - what the container raised, whatever it was
             return True, f"{type(error).__name__}: {error}".strip(": ")
-        return True, ""
+        return True, str(result.get("reason") or "") if isinstance(result, dict) else ""
 
     # ── launching ─────────────────────────────────────────────────────────────────────────────
 
@@ -232,6 +232,23 @@ class Modal:
         control = self._account.control()
         with translated():
             control[note.job] = asked
+        if what is Signal.STOP and note.call:
+            self._stop_in_queue(note)
+
+    def _stop_in_queue(self, note: Note) -> None:
+        """Nobody is there to take the signal in before there is a container: the call is ended."""
+        if self._shelf.state(note.job) is not None or self._shelf.note(note.job):
+            return
+        with translated():
+            self._account.call(note.call).cancel()
+        end = time.monotonic() + _CONFIRM_S
+        while not self._call_is_over(note)[0]:
+            if time.monotonic() > end:
+                return
+            time.sleep(0.5)
+        if self._shelf.state(note.job) is None:
+            stopped = Observation(Phase.STOPPED, reason="stopped before it began")
+            self._verdict(note, stopped, None)
 
     @contextlib.contextmanager
     def tunnel(self, lease: Lease, port: int) -> Iterator[Address]:

@@ -37,6 +37,8 @@ WORK = PLACE / "work"
 NOTE, WHOLE = ".modal.json", ".whole"
 SMALL_BYTES = 1 << 20
 PUSH_S = 2.0
+TRIES = 3
+"""Attempts of a job whose runner is killed each time."""
 ENDED = ("succeeded", "failed", "stopped", "expired")
 OWN = frozenset({"lock", "plan.json", "runner.py", ".reserve"})
 LAST = ("manifest.json", "state.json")
@@ -293,7 +295,7 @@ class Attempt:
             if over or now - pushed >= self._request.get("push_s", PUSH_S):
                 pushed = now
                 if state["phase"] == "lost":
-                    raise BeginAgain("the runner was killed")
+                    return self._killed(state, mirror)
                 if over and mirror.push(state, final=True, tell=False):
                     # Nobody says that a commit is seen as one: the verdict comes after the rest.
                     self._volume.commit()
@@ -306,6 +308,14 @@ class Attempt:
             if now > self._until:
                 raise BeginAgain("the longest time of one attempt is over")
             time.sleep(0.2)
+
+    def _killed(self, state: dict[str, Any], mirror: Mirror) -> dict[str, Any]:
+        """The runner was killed: by a lack of memory, most likely. Some tries may mend that."""
+        if int(state.get("attempt") or 1) < TRIES:
+            raise BeginAgain("the runner was killed")
+        mirror.push(state, final=True, tell=False)
+        self._volume.commit()
+        return {"phase": "lost", "reason": f"its runner was killed {TRIES} times"}
 
     def _obey(self, runner: Any) -> None:
         """Lay in what was asked for since the last look; a provider that is silent has no wish."""

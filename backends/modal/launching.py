@@ -166,7 +166,8 @@ class Launching:
                 for app, name in self._account.apps():
                     if name == note.job:
                         self._stop(app)
-            self._shelf.remove(note.job)
+            if self._shelf.state(note.job) is None:  # else an earlier try of it came further
+                self._shelf.remove(note.job)
         except MayStillBill as doubt:
             told = f"the launch failed, and {doubt.message}"
             return Unsure(told, intent=note.job, lease=lease, hint=doubt.hint)

@@ -86,6 +86,10 @@ def _changed(
     if seen.phase is Phase.UNKNOWN:
         why = f": {seen.reason}" if seen.reason else ""
         desk.say("unknown", f"{backend.name} does not answer{why}; {job.kind} is looked for", job)
+    elif seen.phase is Phase.QUEUED:
+        desk.say("queued", f"{job.kind} waits: {seen.reason}", job)
+    elif last is Phase.QUEUED and not seen.phase.ended:
+        desk.say("back", f"{job.kind} is {seen.phase}", job)
     elif last is Phase.UNKNOWN:
         desk.say("back", f"{backend.name} answers again: {job.kind} is {seen.phase}", job)
 

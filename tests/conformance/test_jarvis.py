@@ -151,6 +151,24 @@ class TestWhatBills:
         running = [m for m in rig.provider.machines if not m.gone]
         assert [machine.status for machine in running] == ["Running"]
 
+    def test_a_look_while_it_comes_up_leaves_it_alone(self, rig: OnJarvis, bench: Bench) -> None:
+        """Whoever follows a run reads its state before there is one."""
+        leases: list[Lease] = []
+        looks: list[str] = []
+
+        def look(what: str, *, done: int | None = None, total: int | None = None) -> None:
+            del done, total
+            if what.startswith("waiting for") and not looks:
+                looks.append(what)
+                with pytest.raises(Lost):
+                    bench.content(leases[0].files, rundir.STATE)
+
+        job = bench.job(programs.HELLO)
+        lease = bench.backend.launch(job, rig.offer(), on_lease=leases.append, progress=look)
+        bench.remember(lease)
+        assert looks
+        assert bench.wait(lease).phase is Phase.SUCCEEDED
+
     def test_its_jobs_share_its_bill(self, rig: OnJarvis, bench: Bench) -> None:
         """What a machine has cost before a job came to it is not that job's."""
         first = bench.run(programs.HELLO)

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import select
 import signal
-import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import pytest
+import same_commands
 from clouds.jarvis.cloud import Cloud
-from desks import FTLAUNCH, Desk, Ended
+from desks import Desk, Ended
 from jarvis_axolotl import cloud_with_axolotl, variables
-from proc_spy import Seen, Spy
+from proc_spy import Spy
+from terminals import Terminal
 
 from launcher import environment
 
@@ -31,42 +29,6 @@ pytestmark = [pytest.mark.axolotl, pytest.mark.timeout(900)]
 
 RUN = "held"
 STEPS = ("preprocess", "train", "merge_lora", "inference")
-
-MACHINE_S = frozenset(
-    {
-        *(
-            "HOME",
-            "USER",
-            "LOGNAME",
-            "SHELL",
-            "SHLVL",
-            "PWD",
-            "OLDPWD",
-            "PATH",
-            "LANG",
-            "TERM",
-            "_",
-        ),
-        *("LC_CTYPE", "SSH_CLIENT", "SSH_CONNECTION", "MOTD_SHOWN", "MAIL", "TMPDIR"),
-    }
-)
-"""Variables that belong to a machine and its login, not to us."""
-
-OURS_APART = {
-    "VIRTUAL_ENV": "here an environment of ours is used in place, there the image has its own",
-    "HF_HOME": "there under the folder that outlives a pause",
-    "FTLAUNCH_RUN_MARK": "names one attempt of one job",
-}
-
-TENSORS = """
-import hashlib, sys
-from safetensors import safe_open
-digest = hashlib.sha256()
-with safe_open(sys.argv[1], "pt") as file:
-    for name in sorted(file.keys()):
-        digest.update(name.encode() + file.get_tensor(name).numpy().tobytes())
-print(digest.hexdigest())
-"""
 
 
 @dataclass(frozen=True)
@@ -140,32 +102,11 @@ def test_a_run_on_a_rented_machine_comes_home_whole(story: Story) -> None:
 @pytest.mark.parametrize("step", [pytest.param(step, id=f"jarvis-{step}") for step in STEPS])
 def test_identical_commands(story: Story, step: str) -> None:
     here, there = (spy.first(f"axolotl.cli.{step}") for spy in (story.local, story.far))
-    assert _plain(there) == _plain(here)
-    mine, its = _variables(here), _variables(there)
+    assert same_commands.plain(there) == same_commands.plain(here)
+    mine, its = same_commands.variables(here), same_commands.variables(there)
     assert its == mine
-    assert set(there.environ) - set(mine) <= MACHINE_S | set(OURS_APART)
+    assert set(there.environ) - set(mine) <= same_commands.MACHINE_S | set(same_commands.OURS_APART)
     assert story.cloud.key not in str(there)
-
-
-def _plain(seen: Seen) -> tuple[str, ...]:
-    """The arguments, with the run directory's own place taken out."""
-    return tuple(part.replace(_root(seen), "$RUN") for part in seen.argv)
-
-
-def _root(seen: Seen) -> str:
-    return str(Path(seen.cwd).parent)
-
-
-def _variables(seen: Seen) -> dict[str, str]:
-    """What is set for the job on every machine; `JL_`, `UV_` and the like are this terminal's."""
-    return {
-        name: value.replace(_root(seen), "$RUN")
-        for name, value in seen.environ.items()
-        if name.startswith(
-            ("AXOLOTL", "CUDA", "OMP", "HF_HUB_OFFLINE", "PYTHON", "FTLAUNCH", "ACCEL")
-        )
-        and name not in OURS_APART
-    }
 
 
 def test_identical_files(story: Story) -> None:
@@ -176,13 +117,8 @@ def test_identical_files(story: Story) -> None:
     ]
     assert found[0] == found[1]
     for name in ("adapter_model.safetensors", "merged/model.safetensors"):
-        digests = {_tensors(story.python, out / name) for out in outs}
+        digests = {same_commands.tensors(story.python, out / name) for out in outs}
         assert len(digests) == 1, name
-
-
-def _tensors(python: Path, file: Path) -> str:
-    argv = [str(python), "-c", TENSORS, str(file)]
-    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.mark.parametrize("_", [pytest.param("", id="jarvis-merge")])
@@ -268,57 +204,3 @@ def test_what_was_trained_there_is_asked_here(story: Story, _: str) -> None:
     assert ended.code == 0, ended.said
     assert len([r for r in story.cloud.requests if r.path.endswith("/create")]) == made
     assert [m.status for m in story.cloud.machines if m.gone is None] == ["Paused"]
-
-
-class Terminal:
-    """A command in a terminal of its own; `heard` is what it has printed."""
-
-    def __init__(self, desk: Desk, *argv: str) -> None:
-        self.heard = ""
-        self._desk, self._argv = desk, argv
-
-    def __enter__(self) -> Self:
-        self._side, child = pty.openpty()
-        self._process = subprocess.Popen(
-            [FTLAUNCH, *self._argv],
-            cwd=self._desk.here,
-            env={**self._desk.environ, "TERM": "dumb"},
-            stdin=child,
-            stdout=child,
-            stderr=child,
-            start_new_session=True,
-        )
-        os.close(child)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._side)
-
-    def type(self, text: str) -> None:
-        os.write(self._side, text.encode())
-
-    def until(self, text: str, *, within: float = 300) -> None:
-        """Wait until this is heard."""
-        end = time.monotonic() + within
-        while text not in self.heard:
-            assert time.monotonic() < end, self.heard
-            assert self._read(), self.heard
-
-    def ended(self, within: float = 120) -> int:
-        end = time.monotonic() + within
-        while self._process.poll() is None:
-            assert time.monotonic() < end, self.heard
-            self._read()
-        return int(self._process.returncode)
-
-    def _read(self) -> bool:
-        ready, _, _ = select.select([self._side], [], [], 1)
-        if not ready:
-            return True
-        try:
-            self.heard += os.read(self._side, 65536).decode("utf-8", "replace")
-        except OSError:
-            return False
-        return True

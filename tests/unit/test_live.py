@@ -13,7 +13,8 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "live.py"
 
 
 def live(tmp_path: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    environ = {name: value for name, value in os.environ.items() if name != "JL_API_KEY"}
+    keys = {"JL_API_KEY", "MODAL_TOKEN_SECRET"}
+    environ = {name: value for name, value in os.environ.items() if name not in keys}
     return subprocess.run(
         [sys.executable, str(SCRIPT), *argv],
         env={**environ, "TMPDIR": str(tmp_path)},
@@ -24,10 +25,13 @@ def live(tmp_path: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_without_a_key_nothing_is_begun(tmp_path: Path) -> None:
-    ended = live(tmp_path, "jarvis")
+@pytest.mark.parametrize(
+    ("backend", "variable"), [("jarvis", "JL_API_KEY"), ("modal", "MODAL_TOKEN_SECRET")]
+)
+def test_without_a_key_nothing_is_begun(tmp_path: Path, backend: str, variable: str) -> None:
+    ended = live(tmp_path, backend)
     assert ended.returncode == 4
-    assert ended.stderr == "live: put the account's key into JL_API_KEY first\n"
+    assert ended.stderr == f"live: put the account's key into {variable} first\n"
     assert list(tmp_path.iterdir()) == []
 
 

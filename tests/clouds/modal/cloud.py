@@ -96,6 +96,11 @@ class Cloud:
             "MODAL_CONFIG_PATH": str(self.folder / "no-such-file.toml"),
         }
 
+    @property
+    def door(self) -> str:
+        """The address of the back door, for another process of a test."""
+        return f"{self._said['http']}/{self._admin}"
+
     # ── looking ───────────────────────────────────────────────────────────────────────────────
 
     @property
@@ -161,7 +166,7 @@ class Cloud:
     def admin(self, verb: str, **arguments: Any) -> Any:
         """The back door."""
         request = urllib.request.Request(
-            f"{self._said['http']}/{self._admin}/{verb}",
+            f"{self.door}/{verb}",
             data=json.dumps(arguments).encode(),
             headers={"content-type": "application/json"},
         )

@@ -293,6 +293,8 @@ class Volumes:
             self._blobs.refuse_downloads -= 1
             return web.Response(status=503, text="on demand")
         path = self._inside(request.match_info["volume"], request.query["path"])
+        if not path.is_file():
+            return web.Response(status=404, text="it is gone")
         with path.open("rb") as file:
             file.seek(int(request.query["start"]))
             content = file.read(int(request.query["length"]))

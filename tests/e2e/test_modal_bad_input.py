@@ -1,0 +1,139 @@
+"""What can go wrong with an account at Modal: one sentence, a way out, nothing billed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from clouds.modal.cloud import Cloud
+from desks import Desk, Ended
+from modal_rig import OnModal, modal
+from toy_run import toy
+
+from backends.offer import Money, Offer
+from launcher.run.conductor import conduct
+
+pytestmark = pytest.mark.timeout(300)
+
+FAILED, USAGE, REFUSED, CREDENTIALS, CAPACITY, LOST, CAPPED = 1, 2, 3, 4, 5, 6, 7
+TINY = ("train", "tiny", "-b", "modal", "-y", "-n", "one")
+OFFER = Offer("modal", None, 0, Money(Decimal(1)), cpus=1, memory_gib=1.0, data={"gpus": ""})
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnModal]:
+    folder = tmp_path_factory.mktemp("modal")
+    with modal(folder / "cloud", folder / "unused") as made:
+        yield made
+
+
+@pytest.fixture
+def cloud(rig: OnModal) -> Iterator[Cloud]:
+    yield rig.provider
+    rig.provider.forgive()
+    assert rig.provider.billing() == []
+
+
+@pytest.fixture
+def user(desk: Desk, tmp_path: Path, cloud: Cloud) -> Desk:
+    """Somebody with a home of their own; the account's variables are set by the rig."""
+    (tmp_path / "home").mkdir()
+    return Desk(desk.here, desk.state, {"HOME": str(tmp_path / "home")})
+
+
+def assert_said(ended: Ended, code: int, *words: str) -> None:
+    assert ended.code == code, ended.said
+    assert "Traceback" not in ended.said
+    for word in words:
+        assert word in ended.said, ended.said
+
+
+def test_no_token(user: Desk) -> None:
+    ended = user.run(*TINY, MODAL_TOKEN_ID="", MODAL_TOKEN_SECRET="")
+    assert_said(ended, CREDENTIALS, "there is no token for Modal", "modal token new")
+
+
+def test_an_expired_token(user: Desk, cloud: Cloud) -> None:
+    cloud.set(expired=True)
+    try:
+        ended = user.run(*TINY)
+    finally:
+        cloud.set(expired=False)
+    assert_said(ended, CREDENTIALS, "does not accept the token", "expired", "modal token new")
+    assert cloud.token_secret not in ended.said
+
+
+def test_a_dry_run_without_a_token_has_dated_prices(user: Desk) -> None:
+    ended = user.run(*TINY, "--dry-run", MODAL_TOKEN_ID="", MODAL_TOKEN_SECRET="")
+    assert_said(ended, 0, "prices are dated", "Modal's price list")
+
+
+def test_a_dry_run_with_a_token_asks_today_s_prices(user: Desk) -> None:
+    assert_said(user.run(*TINY, "--dry-run"), 0, "Modal, live")
+
+
+def test_a_gpu_it_does_not_have(user: Desk) -> None:
+    assert_said(user.run(*TINY, "-g", "H1000"), USAGE, "no GPU named 'H1000'", "H100")
+
+
+def test_a_workspace_without_a_quota_for_it(user: Desk, cloud: Cloud) -> None:
+    cloud.set(quota=["T4"])
+    try:
+        ended = user.run(*TINY, "-g", "H100")
+    finally:
+        cloud.set(quota=["T4", "H100"])
+    assert_said(ended, REFUSED, "no quota for GPU type H100")
+
+
+def test_an_image_that_does_not_build(user: Desk, cloud: Cloud) -> None:
+    cloud.set(breaks=["error: no wheel for this platform"])
+    try:
+        ended = user.run(*TINY, "-g", "T4")
+    finally:
+        cloud.set(breaks=[])
+    assert_said(ended, FAILED, "no wheel for this platform")
+
+
+def test_a_sdk_that_is_too_old(user: Desk, cloud: Cloud) -> None:
+    cloud.set(least_version="9.0")
+    try:
+        ended = user.run(*TINY)
+    finally:
+        cloud.set(least_version="")
+    assert_said(ended, REFUSED, "too old", "pip install --upgrade modal")
+
+
+def test_a_volume_at_its_limit(user: Desk, cloud: Cloud) -> None:
+    user.run("check", "-b", "modal")
+    with toy(user.here, seconds=0.2, backend="modal", offer=OFFER) as made:
+        environ = pytest.MonkeyPatch()
+        environ.setenv("FTLAUNCH_STATE_DIR", str(made.state))
+        try:
+            conduct(made.run.id)
+            cloud.admin("limit", volume="ftlaunch-runs", limit=1)
+            ended = Desk(user.here, made.state, user.variables).run("merge", "toy", "-y")
+        finally:
+            cloud.admin("limit", volume="ftlaunch-runs", limit=None)
+            environ.undo()
+    assert ended.code != 0
+    assert "Traceback" not in ended.said
+
+
+def test_a_function_that_never_starts_says_so_and_can_be_stopped(user: Desk, cloud: Cloud) -> None:
+    cloud.set(full=["T4"])
+    try:
+        begun = user.run(*TINY, "-g", "T4", "-d")
+        assert_said(begun, 0)
+        end = time.monotonic() + 60
+        while "no container" not in (said := user.run("inspect", "one").said):
+            assert time.monotonic() < end, said
+            time.sleep(0.5)
+        assert "queued" in user.run("ps").said
+        stopped = user.run("stop", "--now", "one")
+        assert stopped.code == 0, stopped.said
+    finally:
+        cloud.set(full=[])
+    assert user.run("ps").said.startswith("no run is alive")
