@@ -17,7 +17,7 @@ from backends.jarvis.api import DASHBOARD, Account
 from backends.jarvis.machines import Machines
 from backends.jarvis.offers import CONTAINER
 from backends.jarvis.pace import Pace
-from backends.jarvis.records import Box, Held, Records
+from backends.jarvis.records import Box, Held, Records, Stage
 from backends.jarvis.rows import Row
 from backends.protocol import Progress, silent
 from backends.ssh.errors import SshError
@@ -114,10 +114,11 @@ class Reach:
             with reachable(box):
                 yield self.workplace(box)
             return
+        _require_made(box)
         with self._records.claim(box.key):
             box = self._records.box(box.key) or box
+            _require_made(box)
             borrowed = not box.used
-            # Not one that is being made: whoever makes it is at it, and needs it awake.
             slept = box.held in {Held.PAUSED, Held.PAUSING}
             if box.held is not Held.RUNNING:
                 box = self.wake(box, name=box.name)
@@ -196,6 +197,16 @@ class Reach:
             self._folder = Path(tempfile.mkdtemp(prefix="ftl-"))
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         return self._folder
+
+
+def _require_made(box: Box) -> None:
+    """Raises Lost while a machine is being made: who makes it needs it awake, and nobody else.
+
+    The provider may not even list it yet, which would look like its end.
+    """
+    laying = all(note.stage is Stage.LAYING for note in box.jobs.values())
+    if box.held is Held.CREATING and laying:
+        raise Lost(f"nothing is on the machine {box.name!r} yet: it is being made")
 
 
 @contextlib.contextmanager
