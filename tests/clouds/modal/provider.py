@@ -170,6 +170,8 @@ class Admin:
                 world.account.least_version = value
             elif name == "breaks":
                 world.images.breaks = value
+                for image in world.images.all.values():
+                    image.built = False
             elif name == "refuse_downloads":
                 world.blobs.refuse_downloads = value
             elif name in {"speed", "commit_every"}:
