@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.axolotl, pytest.mark.timeout(900)]
 RUN, HURT = "held", "hurt"
 STEPS = ("preprocess", "train", "merge_lora", "inference")
 LONGER = ("--set", "max_steps=30", "--set", "save_steps=2", "--no-merge")
-CONTAINER_S = frozenset({"IMAGE_ONLY", "LC_ALL", "TZ", "FTLAUNCH_MODAL_PUSH_S"})
+CONTAINER_S = frozenset({"LC_ALL", "TZ", "SSL_CERT_FILE", "OMP_NUM_THREADS"})
 """Variables of a container; what begins with `MODAL_` is taken out before a job sees it."""
 
 
@@ -108,6 +108,9 @@ def test_identical_commands(story: Story, step: str) -> None:
     here, there = (spy.first(f"axolotl.cli.{step}") for spy in (story.local, story.far))
     assert same_commands.plain(there) == same_commands.plain(here)
     mine, its = same_commands.variables(here), same_commands.variables(there)
+    # As many threads as the container was asked to have cores; here as many as there are.
+    assert its.pop("OMP_NUM_THREADS") == "4"
+    mine.pop("OMP_NUM_THREADS")
     assert its == mine
     apart = same_commands.MACHINE_S | set(same_commands.OURS_APART) | CONTAINER_S
     assert set(there.environ) - set(mine) <= apart
