@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.axolotl, pytest.mark.timeout(900)]
 RUN, HURT = "held", "hurt"
 STEPS = ("preprocess", "train", "merge_lora", "inference")
 LONGER = ("--set", "max_steps=30", "--set", "save_steps=2", "--no-merge")
-CONTAINER_S = frozenset({"LC_ALL", "TZ", "SSL_CERT_FILE", "OMP_NUM_THREADS"})
+CONTAINER_S = frozenset({"LC_ALL", "TZ", "SSL_CERT_DIR", "SSL_CERT_FILE", "OMP_NUM_THREADS"})
 """Variables of a container; what begins with `MODAL_` is taken out before a job sees it."""
 
 
