@@ -30,7 +30,8 @@ pytestmark = [pytest.mark.axolotl, pytest.mark.timeout(900)]
 RUN, HURT = "held", "hurt"
 STEPS = ("preprocess", "train", "merge_lora", "inference")
 LONGER = ("--set", "max_steps=30", "--set", "save_steps=2", "--no-merge")
-CONTAINER_S = frozenset({"LC_ALL", "TZ", "SSL_CERT_DIR", "SSL_CERT_FILE", "OMP_NUM_THREADS"})
+CERTIFICATES_S = ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE")
+CONTAINER_S = frozenset({"LC_ALL", "TZ", "NO_PROXY", "OMP_NUM_THREADS", *CERTIFICATES_S})
 """Variables of a container; what begins with `MODAL_` is taken out before a job sees it."""
 
 
