@@ -19,7 +19,6 @@ from backends.errors import (
     MayStillBill,
     NotLaunched,
     Refused,
-    Unreachable,
     Unsupported,
 )
 from backends.job import Files, Job
@@ -34,6 +33,18 @@ from backends.offer import Money, Need, Offer
 from backends.protocol import Options, Progress
 
 _CONFIRM_S = 60.0
+_NO_ANSWER = [
+    "AuthError",
+    "ClientClosed",
+    "ConnectionError",
+    "DataLossError",
+    "InternalError",
+    "PermissionDeniedError",
+    "ResourceExhaustedError",
+    "ServiceError",
+    "UnimplementedError",
+]
+"""Errors of the SDK that are of a question to Modal, not what a call came to."""
 
 
 class Modal:
@@ -178,10 +189,8 @@ class Modal:
             return True, f"Modal ended it: {error}"
         except (TimeoutError, sdk.exception.TimeoutError):
             return False, ""
-        except (sdk.exception.ConnectionError, sdk.exception.ServiceError) as error:
-            raise Unreachable(f"Modal does not answer: {error}") from error
-        except sdk.exception.AuthError:
-            with translated():
+        except tuple(getattr(sdk.exception, name) for name in _NO_ANSWER):
+            with translated():  # the question failed, which says nothing of the call
                 raise
         except Exception as error:  # noqa: BLE001 - what the container raised, whatever it was
             return True, f"{type(error).__name__}: {error}".strip(": ")

@@ -1,7 +1,7 @@
 """The image a job's container is made from: its lock, installed with uv; data of the job says how.
 
 Hints under `modal`, all optional:
-    image    a published image to use as it is, instead: "axolotlai/axolotl@sha256:…"
+    image    a published image to use as it is, instead: "owner/name@sha256:…"
     python   the version of Python for one made from the lock; "3.11"
     imports  modules that must import in it, tried while it is built: "name other"
     index    where pins without a hash are looked for: an index of wheels
