@@ -27,9 +27,15 @@ class Seen:
 
 @dataclass
 class Spy:
-    """Meets every process with `word` in its arguments that lives for some tenths of a second."""
+    """Meets the processes of a run with `word` in their arguments that live for some tenths of a
+    second.
+
+    run  is found in the working directory of the processes that are meant: tests beside this one
+         start the same programs
+    """
 
     word: str
+    run: str
     seen: dict[int, Seen] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
@@ -65,6 +71,8 @@ class Spy:
                 return
             pairs = [text.partition("=") for text in _texts((folder / "environ").read_bytes())]
             cwd = str((folder / "cwd").readlink())
+            if self.run not in cwd:
+                return
             started = int((folder / "stat").read_text().rpartition(")")[2].split()[19])
         except (OSError, IndexError):
             return
