@@ -112,6 +112,8 @@ class Job:
 
     name          the provider-side tag, unique: lower-case letters, digits, dashes, at most 40
     inputs        laid into the run directory before the first step
+    kept_secrets  names of secrets that the provider itself keeps; their values are variables of
+                  the job, below those of `env` and `secrets`
     outputs       globs, relative to the run directory, of what the manifest lists
     deadline      the job ends by itself after this long, counted from the runner's start
     ports         ports the job will serve on its own loopback interface, for `Backend.tunnel`
@@ -130,6 +132,7 @@ class Job:
     ports: tuple[int, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Secrets = field(default_factory=Secrets)
+    kept_secrets: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ("output/**",)
     deadline: timedelta | None = None
     self_release: timedelta | None = None

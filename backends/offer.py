@@ -41,6 +41,7 @@ class Need:
 
     Each entry of `gpus` is a kind and a count; an empty tuple means any, or none at all.
     `cpu_only` asks for a machine without one, and then `gpus` is empty.
+    `plain_memory_gib` is what the job's work without a GPU takes, for `Offer.plain`.
     """
 
     gpus: tuple[tuple[str, int], ...] = ()
@@ -51,6 +52,7 @@ class Need:
     regions: tuple[str, ...] = ()
     nodes: int = 1
     cpu_only: bool = False
+    plain_memory_gib: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ class Offer:
     source     where the price was read; `read_at` says when
     disk_gib   what is asked for; a provider may have a least
     here       it is this very machine: what is made on its disk can be used in place
+    ends       it bills while a job runs in it, and no longer, whether anybody looks or not; and
+               not while files are sent
+    plain      the same without a GPU, where each job is rented for by itself: for jobs that need
+               none. None: such a job runs on what the others run on
     data       the backend's own note of what to ask for
     """
 
@@ -77,6 +83,8 @@ class Offer:
     source: str = ""
     read_at: datetime | None = None
     here: bool = False
+    ends: bool = False
+    plain: Offer | None = None
     data: Mapping[str, str] = field(default_factory=dict)
 
     def cost_of(self, duration: timedelta) -> Money:

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 
 from backends.job import Files, Job
 from backends.lease import Address, Finding, Keep, Lease, Observation, Signal
-from backends.offer import Need, Offer
+from backends.offer import Money, Need, Offer
 
 
 class Progress(Protocol):
@@ -85,7 +85,8 @@ class Backend(Protocol):
         was released, and whose files are kept, is NotLaunched.
 
         Raises NotLaunched (nothing runs, nothing bills), Unsure (it may), or Refused for a job that
-        this backend cannot hold (Unsupported). Those, and nothing else.
+        this backend cannot hold (Unsupported), or that asks for a kept secret which is not there.
+        Those, and nothing else.
         """
 
     def leases(self) -> Sequence[Lease]:
@@ -149,6 +150,13 @@ class Backend(Protocol):
 
         Inputs attached from other jobs and caches are not listed. This is how the results of a job
         that was killed before it could write a manifest are found. Raises Lost when all is gone.
+        """
+
+    def billed(self, lease: Lease) -> Money | None:
+        """What the provider's own bill says of a lease, so far as it says anything; else None.
+
+        A bill comes late, and not to every account: `Observation.cost` is what was measured.
+        Raises nothing.
         """
 
     def discard(self, files: Files) -> None:

@@ -87,15 +87,29 @@ def add_jobs(
     resume: tuple[int, str] | None = None,
     backend: str | None = None,
 ) -> int:
-    """The jobs the recipe asks for, in order; returns the first one's id.
+    """The jobs the recipe asks for, in order; returns the id of the one that trains.
 
     resume   an earlier job's id and its checkpoint, to go on from
     backend  where they go; None: where the run is
     """
-    first = add_job(store, record, build.train(run, resume=resume), offer, backend=backend)
+    prepared = None
+    if build.prepares_apart(run, offer):
+        job = build.prepare(run)
+        prepared = add_job(store, record, job, hardware_of(job, offer), backend=backend)
+    trains = build.train(run, resume=resume, prepared=prepared)
+    first = add_job(store, record, trains, offer, backend=backend)
     for job in _jobs_after(run, first):
-        add_job(store, record, job, offer, backend=backend)
+        add_job(store, record, job, hardware_of(job, offer), backend=backend)
     return first
+
+
+_PLAIN = frozenset({"preprocess", "merge"})
+"""Jobs that need no GPU: both are axolotl's own to run without one, with the same config."""
+
+
+def hardware_of(job: spec.JobSpec, offer: Offer) -> Offer:
+    """What a job of a run with this offer runs on."""
+    return (offer.plain or offer) if job.kind in _PLAIN else offer
 
 
 def _jobs_after(run: spec.RunSpec, trained: int) -> list[spec.JobSpec]:
@@ -131,14 +145,17 @@ def add_job(
 
 def planned_jobs(prepared: Prepared) -> list[spec.JobSpec]:
     """The jobs as they will be launched, for a dry run to print."""
-    return [build.train(prepared.run), *_jobs_after(prepared.run, 0)]
+    run = prepared.run
+    apart = build.prepares_apart(run, prepared.offer)
+    before = [build.prepare(run)] if apart else []
+    return [*before, build.train(run, prepared=0 if apart else None), *_jobs_after(run, 0)]
 
 
 def _software(prepared: Prepared, progress: Progress) -> Environment:
     """What the jobs run with: made on this machine, or told to another one."""
     chosen = prepared.environment
     if not prepared.offer.here:
-        return environment.for_far(chosen)
+        return environment.for_far(chosen, image=prepared.run.image)
     return Environment(prefix=environment.ensure(chosen, progress=progress), lock=chosen.lock)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from launcher.changes import Change
 from launcher.commands import CONFIG, Target
 from launcher.derive import derive
 from launcher.on_finish import OnFinish
-from launcher.recipe.model import holds_a_secret
+from launcher.recipe.model import holds_a_secret, kept_secret
 from launcher.run import pull, spec
 from launcher.run.surroundings import of_target
 from launcher.store import Store
@@ -136,6 +137,8 @@ def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
         environment=Environment(),
         env=_variables(found, request, bundle, target, offer),
         secrets=_secrets(found, request),
+        kept_secrets=_kept_secrets(found, request, backend_spec),
+        image=found.launch.image,
         steps=_steps(found, request),
         extra=request.extra,
         artifacts=tuple(found.launch.artifacts),
@@ -179,7 +182,22 @@ def _need(request: Request, found: Recipe) -> Need:
         spot=request.spot or hardware.spot,
         regions=tuple(hardware.regions),
         nodes=hardware.nodes,
+        plain_memory_gib=_plain_memory(found),
     )
+
+
+_LEAST_PLAIN_GIB = 16
+
+
+def _plain_memory(found: Recipe) -> int | None:
+    """For preprocessing and merging: the model at two bytes a parameter, half as much again beside.
+
+    None where the model's name does not say its size: the provider's own default then holds.
+    """
+    sizes = _PARAMETERS.findall(str(found.config.get("base_model")))
+    if not sizes:
+        return None
+    return max(_LEAST_PLAIN_GIB, math.ceil(float(sizes[-1]) * 2e9 * 1.5 / 1024**3) + 4)
 
 
 def _target(request: Request, found: Recipe, offer: Offer) -> Target:
@@ -247,14 +265,31 @@ def _variables(
 
 
 def _secrets(found: Recipe, request: Request) -> tuple[str, ...]:
+    """Names of variables of this terminal."""
     for name in request.secrets:
-        if not _VARIABLE.fullmatch(name):
+        if not _VARIABLE.fullmatch(name) and not kept_secret(name):
             raise BadInput(
                 f"-s takes the name of a variable, and {name.partition('=')[0]!r} "
                 "with what follows is none",
                 hint="set the variable in this terminal and give its name only: -s HF_TOKEN",
             )
-    return tuple(dict.fromkeys((*found.launch.secrets, *request.secrets)))
+    names = dict.fromkeys((*found.launch.secrets, *request.secrets))
+    return tuple(name for name in names if not kept_secret(name))
+
+
+def _kept_secrets(found: Recipe, request: Request, backend_spec: str) -> tuple[str, ...]:
+    """Secrets that the provider keeps. Raises Refused for one that another provider keeps."""
+    kept = []
+    for text in dict.fromkeys((*found.launch.secrets, *request.secrets)):
+        if (told := kept_secret(text)) is None:
+            continue
+        if told[0] != backend_spec.partition(":")[0]:
+            raise Refused(
+                f"the secret {text} is kept at {told[0]}, and this run goes to {backend_spec}",
+                hint="name a variable of this terminal instead: -s NAME",
+            )
+        kept.append(text)
+    return tuple(kept)
 
 
 def _steps(found: Recipe, request: Request) -> spec.Steps:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from backends.lease import Phase
-from backends.offer import Money
+from backends.offer import FREE, Money
 from launcher.planning import Prepared
 from launcher.store import JobRecord, Store
 
@@ -52,9 +52,9 @@ def upload(prepared: Prepared, store: Store) -> Upload | None:
     return Upload(
         size_bytes=size,
         took=took,
-        cost=prepared.offer.cost_of(took),
+        cost=FREE if prepared.offer.ends else prepared.offer.cost_of(took),
         measured_at=None if known is None else known.measured_at,
-        share=None if whole is None else took / (took + whole),
+        share=None if whole is None or prepared.offer.ends else took / (took + whole),
     )
 
 

@@ -245,6 +245,11 @@ class Jarvis:
                 f"a job on Jarvis Labs is one machine, and this one asks for {job.nodes}",
                 hint="ask for one node with more GPUs, or choose another backend",
             )
+        if job.kept_secrets:
+            raise Unsupported(
+                f"Jarvis Labs keeps no secrets, so it has no {job.kept_secrets[0]!r}",
+                hint="name a variable of this terminal instead: -s NAME",
+            )
         for item in job.inputs:
             if isinstance(item, Attached) and item.files.backend != NAME:
                 raise Unsupported(
@@ -348,6 +353,10 @@ class Jarvis:
             with self._records.claim(box.key):
                 box = self._records.box(box.key) or box
                 self._letting_go.release(box, job, Keep.NOTHING)
+
+    def billed(self, lease: Lease) -> Money | None:  # noqa: ARG002 - the contract names it
+        """Its SDK has no bill by machine. See `Backend.billed`."""
+        return None
 
     def clean(self) -> Sequence[Finding]:
         """See `Backend.clean`."""

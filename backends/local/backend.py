@@ -23,7 +23,7 @@ from backends.job import Attached, Files, Job
 from backends.lease import Address, Finding, Keep, Lease, Observation, Phase, Signal
 from backends.local import caches, layout, supervisor, surroundings, transfer
 from backends.local.shelf import NAME, Record, Shelf, Stage, write_private
-from backends.offer import FREE, Need, Offer
+from backends.offer import FREE, Money, Need, Offer
 from backends.protocol import Options, Progress
 
 _NOT_HERE = "there is nothing of it on this machine"
@@ -153,6 +153,11 @@ class Local:
                 f"the local backend is one machine, and the job asks for {job.nodes}",
                 hint="ask for one node, or choose another backend",
             )
+        if job.kept_secrets:
+            raise Unsupported(
+                f"the local backend keeps no secrets, so it has no {job.kept_secrets[0]!r}",
+                hint="name a variable of this terminal instead: -s NAME",
+            )
         for item in job.inputs:
             if isinstance(item, Attached) and item.files.backend != NAME:
                 raise Unsupported(
@@ -269,6 +274,10 @@ class Local:
             if supervisor.look(self._shelf.home(record.job)).alive:
                 raise Refused(f"{record.job} still runs", hint="end it first: ftlaunch stop")
             self._remove(record)
+
+    def billed(self, lease: Lease) -> Money | None:  # noqa: ARG002 - the contract names it
+        """Nobody sends a bill for this machine. See `Backend.billed`."""
+        return None
 
     def clean(self) -> Sequence[Finding]:
         """Caches that no job's files refer to any more. See `Backend.clean`."""

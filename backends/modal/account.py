@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from backends.errors import (
@@ -87,6 +89,18 @@ class Account:
         with translated():
             workspace = self.sdk.Workspace.from_context(client=self.client)
             return dict(workspace.billing.rates())
+
+    def bill(self, job: str, since: datetime) -> Decimal | None:
+        """Dollars that Modal's own report says of a job's app, in whole hours; None: nothing yet.
+
+        Raises CredentialsMissing where the account's plan has no reports.
+        """
+        start = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        with translated():
+            workspace = self.sdk.Workspace.from_context(client=self.client)
+            rows = workspace.billing.report(start=start, resolution="h")
+        costs = [row.cost for row in rows if row.description == PREFIX + job]
+        return sum(costs, Decimal(0)) if costs else None
 
     def volume(self, name: str) -> Any:
         """A volume of ours, made when it is not there."""

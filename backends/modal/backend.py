@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -33,6 +33,8 @@ from backends.offer import Money, Need, Offer
 from backends.protocol import Options, Progress
 
 _CONFIRM_S = 60.0
+PACE = "FTLAUNCH_PACE"
+"""How many times quicker than the real one the provider is: for a loopback provider."""
 _NO_ANSWER = [
     "AuthError",
     "ClientClosed",
@@ -60,7 +62,12 @@ class Modal:
         self._records = Records(options.state_dir.absolute())
         self._shelf = Shelf(self._account)
         self._launching = Launching(
-            self._account, self._records, self._shelf, self._end_app, options.clock
+            self._account,
+            self._records,
+            self._shelf,
+            self._end_app,
+            clock=options.clock,
+            pace=float(options.environ.get(PACE) or 1),
         )
 
     # ── looking ───────────────────────────────────────────────────────────────────────────────
@@ -93,7 +100,14 @@ class Modal:
                 found.append(lease_of(note))
             elif note.stage is Stage.RELEASED:
                 found.append(lease_of(note))  # its end was not confirmed
-        return found
+        return [*found, *(lease_of(self._adopted(job)) for job in self._left_behind(apps))]
+
+    def _left_behind(self, running: Collection[str]) -> list[str]:
+        """Run directories that nobody here knows: of a computer that never came back for them."""
+        known = {*running, *(note.job for note in self._records.all())}
+        return [
+            job for job in self._shelf.jobs() if job not in known and self._shelf.left_behind(job)
+        ]
 
     def _adopted(self, job: str) -> Note:
         """What is known of a job that another computer launched: what its container wrote down."""
@@ -335,6 +349,9 @@ class Modal:
                 there = self._shelf.exists(note.job)
             except FtlaunchError:
                 there = True
+            if there:
+                with contextlib.suppress(FtlaunchError):  # else others take it for forgotten
+                    self._shelf.mark_kept(note.job)
             self._records.try_save(replace(note, stage=Stage.RELEASED, kept=there))
             return files_of(note.job) if there else None
         try:
@@ -386,6 +403,14 @@ class Modal:
                 raise Refused(f"{job} still runs", hint="end it first: ftlaunch stop")
             self._end(note)
             self._let_go(note, Keep.NOTHING)
+
+    def billed(self, lease: Lease) -> Money | None:
+        """Modal's report, for accounts that have it. See `Backend.billed`."""
+        try:
+            amount = self._account.bill(lease.job, lease.created_at)
+        except FtlaunchError:
+            return None
+        return None if amount is None else Money(amount)
 
     def clean(self) -> Sequence[Finding]:
         """See `Backend.clean`."""

@@ -27,7 +27,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ WORK = PLACE / "work"
 NOTE, WHOLE = ".modal.json", ".whole"
 SMALL_BYTES = 1 << 20
 PUSH_S = 2.0
+FULL_S = 900.0
+"""How long the results of a job that is over wait for a Volume that does not take them."""
 TRIES = 3
 """Attempts of a job whose runner is killed each time."""
 ENDED = ("succeeded", "failed", "stopped", "expired")
@@ -99,6 +102,8 @@ class Mirror:
         final  nothing changes any more: everything is copied, however large
         tell   copy the state and the manifest too
         """
+        # As they are before the rest is copied: a state never speaks of lines that are not there.
+        last = list(self._last()) if tell else []
         changed = self._push_checkpoints(state)
         seen = {}
         for path in self._files(self.home):
@@ -111,12 +116,19 @@ class Mirror:
                 if settled and self._pushed.get(name) != now:
                     changed |= self._copy(name, now)
         self._seen = seen
-        for name in LAST if tell else ():
+        for name, now, content in last:
+            write(self.there / name, content)
+            self._pushed[name] = now
+            changed = True
+        return changed
+
+    def _last(self) -> Iterator[tuple[str, Look, bytes]]:
+        """What is told last, where it has changed."""
+        for name in LAST:
             with contextlib.suppress(OSError):
                 now = _look(self.home / name)
                 if self._pushed.get(name) != now:
-                    changed |= self._copy(name, now)
-        return changed
+                    yield name, now, (self.home / name).read_bytes()
 
     def _push_checkpoints(self, state: dict[str, Any]) -> bool:
         rows = [row for row in state.get("checkpoints") or () if row.get("complete")]
@@ -218,6 +230,8 @@ class Attempt:
         self._volume = modal.Volume.from_name(request["volume"])
         self._control = modal.Dict.from_name(request["control"], create_if_missing=True)
         self._told = 0
+        self._owed = False
+        self._trouble = ""
         self._began = time.monotonic()
         self._until = self._began + float(request["attempt_s"])
 
@@ -251,8 +265,9 @@ class Attempt:
             with contextlib.suppress(Exception):
                 runner.request_stop(str(self.home), WIND_DOWN_S / 2)
                 self._wait(runner, WIND_DOWN_S)
-            mirror.push(_read(self.home / "state.json"), final=False, tell=False)
-            self._volume.commit()
+            self._keep(
+                lambda: mirror.push(_read(self.home / "state.json"), final=False, tell=False), 0.0
+            )
             raise
 
     def _rule(self) -> str | None:
@@ -296,11 +311,11 @@ class Attempt:
                 pushed = now
                 if state["phase"] == "lost":
                     return self._killed(state, mirror)
-                if over and mirror.push(state, final=True, tell=False):
-                    # Nobody says that a commit is seen as one: the verdict comes after the rest.
-                    self._volume.commit()
-                if mirror.push(state, final=over) or over:
-                    self._volume.commit()
+                if over and not self._keep_all(mirror, state):
+                    # Not begun again: that would be to train once more for a Volume that is full.
+                    return {"phase": "lost", "reason": f"the Volume is in the way: {self._trouble}"}
+                if not over:
+                    self._keep(partial(mirror.push, state, final=False), 0.0)
                 self._obey(runner)
             if over:
                 print(f"{self._name}: {state['phase']} {state.get('reason') or ''}", flush=True)
@@ -309,12 +324,39 @@ class Attempt:
                 raise BeginAgain("the longest time of one attempt is over")
             time.sleep(0.2)
 
+    def _keep_all(self, mirror: Mirror, state: dict[str, Any]) -> bool:
+        """Keep the results, then the verdict: nobody says that a commit is seen as one."""
+        results = self._keep(partial(mirror.push, state, final=True, tell=False), FULL_S)
+        return results and self._keep(lambda: mirror.push(state, final=True) or True, FULL_S)
+
+    def _keep(self, push: Callable[[], bool], patience_s: float) -> bool:
+        """Copy and commit; what the Volume does not take now it may take later.
+
+        A training is not given up because its Volume is full: somebody can make room meanwhile.
+        False when it did not take it while patience lasted.
+        """
+        end = time.monotonic() + patience_s
+        while True:
+            try:
+                if push() or self._owed:
+                    self._volume.commit()
+                    self._owed = False
+            except Exception as error:  # noqa: BLE001 - whatever it is, the training goes on
+                self._owed = True
+                if self._trouble != str(error):
+                    self._trouble = str(error)
+                    print(f"{self._name}: the Volume takes nothing now: {error}", flush=True)
+                if time.monotonic() >= end:
+                    return False
+            else:
+                return True
+            time.sleep(PUSH_S)
+
     def _killed(self, state: dict[str, Any], mirror: Mirror) -> dict[str, Any]:
         """The runner was killed: by a lack of memory, most likely. Some tries may mend that."""
         if int(state.get("attempt") or 1) < TRIES:
             raise BeginAgain("the runner was killed")
-        mirror.push(state, final=True, tell=False)
-        self._volume.commit()
+        self._keep(partial(mirror.push, state, final=True, tell=False), FULL_S)
         return {"phase": "lost", "reason": f"its runner was killed {TRIES} times"}
 
     def _obey(self, runner: Any) -> None:

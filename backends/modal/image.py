@@ -30,13 +30,14 @@ def image(sdk: Any, environment: Environment, *, door: bool) -> Any:
 def _software(sdk: Any, environment: Environment) -> Any:
     hints = environment.hints.get(NAME, {})
     if published := hints.get("image"):
-        return sdk.Image.from_registry(published)
-    made = sdk.Image.debian_slim(python_version=hints.get("python", _PYTHON))
-    if environment.lock is None:
-        return made
-    made = made.uv_pip_install(
-        requirements=[str(environment.lock)], extra_index_url=hints.get("index")
-    )
+        made = sdk.Image.from_registry(published)
+    else:
+        made = sdk.Image.debian_slim(python_version=hints.get("python", _PYTHON))
+        if environment.lock is None:
+            return made
+        made = made.uv_pip_install(
+            requirements=[str(environment.lock)], extra_index_url=hints.get("index")
+        )
     modules = hints.get("imports", "").split()
     if modules:
         # Before the first paid step: a broken environment shows while the image is built.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from backends import plan, rundir, runner
-from backends.errors import FtlaunchError, MayStillBill, NotLaunched, Refused, Unsure
+from backends.errors import FtlaunchError, Lost, MayStillBill, NotLaunched, Refused, Unsure
 from backends.job import Attached, Files, Job
 from backends.layout import Layout, cache_folder, layout
 from backends.lease import Lease
@@ -43,13 +43,16 @@ class Launching:
         records: Records,
         shelf: Shelf,
         stop: Callable[[str], None],
+        *,
         clock: Callable[[], datetime],
+        pace: float,
     ) -> None:
         self._account = account
         self._records = records
         self._shelf = shelf
         self._stop = stop
         self._clock = clock
+        self._pace = pace
 
     def launch(
         self, job: Job, offer: Offer, on_lease: Callable[[Lease], None], told: Progress
@@ -63,6 +66,7 @@ class Launching:
                 return lease_of(note)
         found = layout(job)
         self._require_attached(found)
+        self._require_secrets(job)
         note = self._noted(job, offer, note)
         lease = lease_of(note)
         try:
@@ -95,6 +99,21 @@ class Launching:
                     f"the files of the earlier job {earlier!r} are no longer at Modal",
                     hint="run the earlier job again",
                 )
+
+    def _require_secrets(self, job: Job) -> None:
+        for name in job.kept_secrets:
+            try:
+                with translated():
+                    self._kept(name).hydrate(self._account.client)
+            except Lost as error:
+                raise Refused(
+                    f"Modal keeps no secret named {name!r}",
+                    hint=f"make it with: modal secret create {name} NAME=VALUE; or name a "
+                    "variable of this terminal instead: -s NAME",
+                ) from error
+
+    def _kept(self, name: str) -> Any:
+        return self._account.sdk.Secret.from_name(name, client=self._account.client)
 
     def _lay(self, job: Job, found: Layout, told: Progress) -> None:
         document = plan.document(job.plan, job=job.name, outputs=job.outputs, deadline=job.deadline)
@@ -137,7 +156,7 @@ class Launching:
                     str(ftlaunch_job.CACHES): self._shelf.volume(CACHES),
                     str(ftlaunch_job.LASTING): self._shelf.volume(LASTING),
                 },
-                secrets=[secret],
+                secrets=[*map(self._kept, job.kept_secrets), secret],
             )(_entry())
             with app.run(detach=True, client=client):
                 note = self._records.save(replace(note, app=app.app_id))
@@ -154,7 +173,7 @@ class Launching:
             "control": PREFIX + "control",
             "key": door.public_key(self._records, job.name) if job.ports else "",
             "links": [[at, f"{ftlaunch_job.PLACE}/{where}"] for at, where in _links(found)],
-            "attempt_s": LONGEST_S - _MARGIN_S,
+            "attempt_s": (LONGEST_S - _MARGIN_S) / self._pace,
             "note": {"lease": note.lease, "created_at": note.created_at, "price": note.price},
         }
 

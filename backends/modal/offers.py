@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from backends.modal import catalog
@@ -62,8 +62,12 @@ def _plain(text: str) -> str:
 
 
 def _offer(rates: Rates, need: Need, ranked: list[Wanted]) -> Offer:
-    cpus = need.cpus or (_CPUS if ranked else _PLAIN_CPUS)
-    memory = need.memory_gib or (_MEMORY_GIB if ranked else _PLAIN_MEMORY_GIB)
+    if ranked:
+        cpus, memory = need.cpus or _CPUS, need.memory_gib or _MEMORY_GIB
+        plain = _offer(rates, replace(need, cpus=None, memory_gib=need.plain_memory_gib), [])
+    else:
+        cpus, memory = need.cpus or _PLAIN_CPUS, need.memory_gib or _PLAIN_MEMORY_GIB
+        plain = None
     dearest = max((rates.gpus[one.gpu] * one.count for one in ranked), default=Decimal(0))
     first = ranked[0] if ranked else None
     memories = {gpu.name: gpu.memory_gib for gpu in catalog.GPUS}
@@ -78,5 +82,7 @@ def _offer(rates: Rates, need: Need, ranked: list[Wanted]) -> Offer:
         disk_gib=need.disk_gib,
         source=rates.source,
         read_at=rates.read_at,
+        ends=True,
+        plain=plain,
         data={"gpus": ",".join(one.words() for one in ranked)},
     )

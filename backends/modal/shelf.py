@@ -19,8 +19,9 @@ from backends.modal.ftlaunch_job import NOTE, WHOLE
 from backends.protocol import Progress
 
 RUNS, CACHES, LASTING = "runs", "caches", "lasting"
-LINKS = ".links.json"
-_HIDDEN = {NOTE, WHOLE, LINKS, rundir.RUNNER.name}
+LINKS, KEPT = ".links.json", ".kept"
+_HIDDEN = {NOTE, WHOLE, LINKS, KEPT, rundir.RUNNER.name}
+_YOUNG_S = 3600
 _POLL_S = 0.5
 _BATCH_BYTES = 64 << 20
 
@@ -88,6 +89,13 @@ class Shelf:
         except Lost:
             return
 
+    def mark_kept(self, job: str) -> None:
+        """Say to every computer of the account that this run directory is kept on purpose."""
+        import io
+
+        with translated(), self.volume(RUNS).batch_upload(force=True) as batch:
+            batch.put_file(io.BytesIO(b"kept"), f"/{job}/{KEPT}")
+
     # ── reading ───────────────────────────────────────────────────────────────────────────────
 
     def _exists(self, volume: str, path: str) -> bool:
@@ -96,6 +104,29 @@ class Shelf:
                 return bool(self.volume(volume).listdir(f"/{path}"))
         except Lost:
             return False
+
+    def jobs(self) -> list[str]:
+        """Every run directory there is."""
+        try:
+            with translated():
+                rows = self.volume(RUNS).listdir("/")
+        except Lost:
+            return []
+        return [PurePosixPath(row.path).name for row in rows if row.type.name == "DIRECTORY"]
+
+    def left_behind(self, job: str) -> bool:
+        """Whether a container worked on it, or a launch of it ended long ago, and nobody keeps it.
+
+        What was laid out a short while ago may be another computer's launch.
+        """
+        try:
+            with translated():
+                rows = self.volume(RUNS).listdir(f"/{job}")
+        except Lost:
+            return False
+        names = {PurePosixPath(row.path).name for row in rows}
+        young = any(row.mtime > time.time() - _YOUNG_S for row in rows)
+        return KEPT not in names and (NOTE in names or not young)
 
     def exists(self, job: str) -> bool:
         """Whether there is a run directory of that name."""

@@ -170,6 +170,14 @@ class Launching:
         foreign = Attached(Files("somewhere-else", "id"), PurePosixPath("inputs/other"))
         _refused(bench, bench.job(programs.HELLO, inputs=(foreign,)))
 
+    def test_a_secret_that_nobody_keeps(self, bench: Bench) -> None:
+        """launch: a job that asks for a kept secret which is not there is Refused; nothing runs."""
+        job = bench.job(programs.HELLO, kept_secrets=("no-such-secret",))
+        with pytest.raises(Refused) as caught:
+            bench.launch(job)
+        assert "no-such-secret" in caught.value.message
+        assert job.name not in {lease.job for lease in bench.rig.backend().leases()}
+
     def test_more_nodes_than_it_has(self, bench: Bench) -> None:
         """launch: a job of more nodes than the backend can hold is Unsupported."""
         if Trait.NODES in bench.rig.supports:

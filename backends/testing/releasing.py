@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import urllib.request
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
@@ -97,6 +98,15 @@ class Releasing:
         assert kept is not None
         assert bench.content(kept, READY) == b""
         assert READY in bench.backend.listing(kept)
+
+    def test_billed(self, bench: Bench) -> None:
+        """billed: an amount, or None where the bill says nothing; raises nothing."""
+        lease = bench.run(programs.HELLO)
+        said = [bench.backend.billed(lease), bench.backend.billed(replace(lease, job="nobody-s"))]
+        if Trait.SILENCE in bench.rig.supports:
+            with bench.rig.silence():
+                said.append(bench.rig.backend().billed(lease))
+        assert all(one is None or one.amount >= 0 for one in said), said
 
     def test_discard(self, bench: Bench) -> None:
         """discard: a kept run directory is removed; again and again is fine."""

@@ -49,8 +49,11 @@ def now_phase(job: JobRecord) -> Phase:
         return Phase.UNKNOWN
 
 
-def describe(store: Store, run: RunRecord) -> dict[str, Any]:
-    """A run and its jobs as data."""
+def describe(store: Store, run: RunRecord, *, bill: bool = False) -> dict[str, Any]:
+    """A run and its jobs as data.
+
+    bill  with what their providers say that they billed
+    """
     from launcher.plan_text import command_text
     from launcher.run.remaining import still_billed
     from launcher.run.spec import job_from_json
@@ -77,7 +80,20 @@ def describe(store: Store, run: RunRecord) -> dict[str, Any]:
         }
         for job in store.jobs(run.id)
     ]
+    if bill:
+        for row, job in zip(facts["jobs"], store.jobs(run.id), strict=True):
+            row["bill"] = _billed(job)
     return facts
+
+
+def _billed(job: JobRecord) -> str | None:
+    if job.lease is None:
+        return None
+    try:
+        found = Backends().of(job).billed(job.lease)
+    except FtlaunchError:
+        return None
+    return None if found is None else str(found)
 
 
 def _iso(when: datetime | None) -> str | None:

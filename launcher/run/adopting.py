@@ -218,7 +218,7 @@ class _Adopting:
         """What a machine says is no reason to rent for it, or to send it a secret."""
         if not one.spec.attach:
             return "nothing says what it builds on"
-        for name in one.spec.secrets:
+        for name in (*one.spec.secrets, *one.spec.kept_secrets):
             if name not in self._secrets:
                 return f"it asks for the secret {name}; to give it, adopt with: -s {name}"
         return None

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from backends.job import LocalFile
+from backends.offer import Offer
 from backends.plan import CheckpointRule, Plan, RunPath, Step, StopRecipe
 from launcher import commands, metrics
 from launcher.on_finish import OnFinish
@@ -16,12 +17,18 @@ from launcher.run.spec import AttachJob, JobSpec, RunSpec
 TRAINED = PurePosixPath("inputs/train")
 """Where a later job sees the training's run directory."""
 
+PREPARED = PurePosixPath("inputs/prepared")
+"""Where a training sees the run directory of the job that got its data ready."""
+
 RESUMED = PurePosixPath("inputs/resumed")
 """Where a training sees the run directory of the one it goes on from."""
 
 OUTPUT = RunPath(str(TRAINED / "output"))
 
 ANSWERS = PurePosixPath("output/answers.jsonl")
+
+_NOT_PREPROCESSED = ("skip_prepare_dataset", "pretraining_dataset", "streaming")
+"""Keys of configs whose data axolotl only looks at while it trains."""
 
 _TRIGGER = "output/axolotl_checkpoint.save"
 
@@ -42,13 +49,33 @@ CHECKPOINT = CheckpointRule(
 )
 
 
-def train(spec: RunSpec, *, resume: tuple[int, str] | None = None) -> JobSpec:
+def prepares_apart(spec: RunSpec, offer: Offer) -> bool:
+    """Whether data and base model are got ready by a job of its own, before a GPU is taken.
+
+    For what axolotl does not preprocess there is nothing that the training could take over.
+    """
+    asked = spec.steps.preprocess and spec.steps.train and spec.target.kind == "cuda"
+    return asked and offer.plain is not None and not any(map(spec.config.get, _NOT_PREPROCESSED))
+
+
+def prepare(spec: RunSpec) -> JobSpec:
+    """Preprocess, which also downloads the base model: into a cache that later jobs see."""
+    job = _job(spec, "preprocess", [_step(spec, "preprocess", commands.preprocess())], data=True)
+    return dataclasses.replace(job, pull=())
+
+
+def train(
+    spec: RunSpec, *, resume: tuple[int, str] | None = None, prepared: int | None = None
+) -> JobSpec:
     """Preprocess, as the recipe says, and train.
 
-    resume  an earlier job's id and the checkpoint to go on from, relative to its run directory
+    resume    an earlier job's id and the checkpoint to go on from, relative to its run directory
+    prepared  the job that preprocessed, when it was one of its own
     """
     steps = []
-    if spec.steps.preprocess:
+    if prepared is not None:
+        steps.append(_bring_prepared(spec))
+    elif spec.steps.preprocess:
         steps.append(_step(spec, "preprocess", commands.preprocess()))
     if spec.steps.train:
         checkpoint = None if resume is None else RunPath(str(RESUMED / resume[1]))
@@ -57,9 +84,28 @@ def train(spec: RunSpec, *, resume: tuple[int, str] | None = None) -> JobSpec:
         steps.append(dataclasses.replace(step, again=commands.TRAIN_AGAIN))
     attach: tuple[AttachJob, ...] = ()
     if resume is not None:
-        attach = (AttachJob(resume[0], RESUMED, PurePosixPath(resume[1])),)
+        attach = (AttachJob(resume[0], RESUMED, PurePosixPath(resume[1]), anyhow=True),)
+    if prepared is not None:
+        attach = (*attach, AttachJob(prepared, PREPARED, _prepared(spec)))
     job = _job(spec, "train" if spec.steps.train else "preprocess", steps, data=True)
-    return dataclasses.replace(job, attach=attach, pull=_pulled(spec))
+    after = prepared is not None
+    return dataclasses.replace(job, attach=attach, pull=_pulled(spec), after_success=after)
+
+
+def _prepared(spec: RunSpec) -> PurePosixPath:
+    """Where the prepared data lie in a run directory."""
+    return spec.workdir / str(spec.config["dataset_prepared_path"])
+
+
+def _bring_prepared(spec: RunSpec) -> Step:
+    """Copy the prepared data: axolotl writes its own marks beside them, and an input is read-only.
+
+    They go where this job would have made them: axolotl's name for them says their place.
+    """
+    path = str(spec.config["dataset_prepared_path"])
+    argv = ("cp", "-R", "--parents", "--no-preserve=mode", path, RunPath(str(spec.workdir)))
+    there = str(PREPARED / spec.workdir)
+    return Step(name="prepared", argv=argv, cwd=there, skip_if=str(_prepared(spec)))
 
 
 def merge(spec: RunSpec, trained: int) -> JobSpec:
@@ -168,6 +214,7 @@ def _job(spec: RunSpec, kind: str, steps: Sequence[Step], *, data: bool) -> JobS
         environment=spec.environment,
         env=environment(spec.env),
         secrets=spec.secrets,
+        kept_secrets=spec.kept_secrets,
         deadline=spec.max_duration,
         on_finish=spec.on_finish,
     )

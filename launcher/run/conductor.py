@@ -162,7 +162,8 @@ class Conductor:
         wanted = self._desk.wanted(job)
         for attach in wanted.attach:
             before = self._store.job(attach.job_id)
-            if wanted.after_success and before.phase is not Phase.SUCCEEDED:
+            needed = wanted.after_success and not attach.anyhow
+            if needed and before.phase is not Phase.SUCCEEDED:
                 self._skip(job, f"{before.kind} {before.phase}")
                 return True
             if not given.there(self._desk, job, attach):

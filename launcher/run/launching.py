@@ -10,7 +10,14 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from backends.errors import Capped, CredentialsMissing, FtlaunchError, MayStillBill, Unsure
+from backends.errors import (
+    Capped,
+    CredentialsMissing,
+    FtlaunchError,
+    MayStillBill,
+    Refused,
+    Unsure,
+)
 from backends.job import Job, LocalTree, Secrets
 from backends.lease import Lease, Phase
 from backends.protocol import Progress
@@ -158,10 +165,26 @@ def _prepare(desk: Desk, job: JobRecord) -> Job:
         ports=wanted.ports,
         env=wanted.env,
         secrets=Secrets({name: os.environ[name] for name in wanted.secrets}),
+        kept_secrets=_kept_here(desk, job),
         outputs=wanted.outputs,
         deadline=deadline(desk, job),
         self_release=ending(wanted.on_finish, offer_from_json(job.offer)).linger,
     )
+
+
+def _kept_here(desk: Desk, job: JobRecord) -> tuple[str, ...]:
+    """The names of the secrets that this job's provider keeps. Raises Refused for another's."""
+    here = desk.backend(job).name
+    names = []
+    for text in desk.wanted(job).kept_secrets:
+        where, _, name = text.partition(":")
+        if where != here:
+            raise Refused(
+                f"{job.kind} needs the secret {text}, which {here} does not have",
+                hint=f"run it at {where}: -b {where}",
+            )
+        names.append(name)
+    return tuple(names)
 
 
 def deadline(desk: Desk, job: JobRecord) -> timedelta | None:
@@ -177,7 +200,8 @@ def deadline(desk: Desk, job: JobRecord) -> timedelta | None:
     if not desk.wanted(job).after_success:
         return whole
     jobs = desk.store.jobs(desk.run.id)
-    began = max((j.id for j in jobs if j.kind == "train" and j.id < job.id), default=0)
+    earlier = [j for j in jobs if j.id < job.id and counts(j)]
+    began = max((j.id for j in earlier if not desk.wanted(j).after_success), default=0)
     spent = sum((_lasted(j) for j in jobs if began <= j.id < job.id), timedelta())
     if spent >= whole:
         raise Capped(

@@ -53,7 +53,8 @@ def place(
     those of the machine that has the files.
     """
     settled = run_from_json(store.run_spec(run.id))
-    first = store.jobs(run.id)[0]
+    jobs = store.jobs(run.id)
+    first = next((job for job in jobs if job.kind == "train"), jobs[0])
     began = offer_from_json(first.offer)
     spec = backend or before.backend
     chosen, had = backends.named(spec), offer_from_json(before.offer)
@@ -121,7 +122,7 @@ def _there(settled: RunSpec, began: Offer, offer: Offer, need: Need, progress: P
         settled,
         target=target,
         config=config,
-        environment=_software(config, offer, cpu=cpu, progress=progress),
+        environment=_software(config, offer, cpu=cpu, image=settled.image, progress=progress),
         env={**of_target(target, offer), **kept},
         max_duration=min(limits, default=None),
     )
@@ -138,11 +139,16 @@ def _restaged(settled: RunSpec, folder: Path) -> RunSpec:
 
 
 def _software(
-    config: Mapping[str, object], offer: Offer, *, cpu: bool, progress: Progress
+    config: Mapping[str, object],
+    offer: Offer,
+    *,
+    cpu: bool,
+    image: str | None,
+    progress: Progress,
 ) -> Environment:
     chosen = environment.choose(config, gpu=not cpu)
     if not offer.here:
-        return environment.for_far(chosen)
+        return environment.for_far(chosen, image=image)
     if not cpu:
         environment.require_cuda13(environment.detect())
     return Environment(prefix=environment.ensure(chosen, progress=progress), lock=chosen.lock)

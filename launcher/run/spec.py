@@ -28,17 +28,20 @@ class AttachJob:
 
     needs  the one folder of it that is needed, relative to that run directory; None: its results.
            Where the provider no longer holds the run directory, only that much is sent again.
+    anyhow it is worked on however that job ended, also in a job that is `after_success`
     """
 
     job_id: int
     at: PurePosixPath
     needs: PurePosixPath | None = None
+    anyhow: bool = False
 
 
 @dataclass(frozen=True)
 class JobSpec:
     """A job that can be launched by any process that has the secrets.
 
+    kept_secrets   those that a provider keeps, as `BACKEND:NAME`
     pull           globs of what comes home; `!` in front leaves out
     on_finish      what becomes of the machine at the end; None: what its price makes sensible
     after_success  left out unless the jobs it is attached to have succeeded
@@ -52,6 +55,7 @@ class JobSpec:
     environment: Environment = field(default_factory=Environment)
     env: dict[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
+    kept_secrets: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     outputs: tuple[str, ...] = ("output/**",)
     pull: tuple[str, ...] = ("output/**",)
@@ -80,6 +84,7 @@ class RunSpec:
     extra     launcher arguments after `--`
     need      the hardware that was asked for; None in runs of an older ftlaunch
     max_price dollars an hour, at most
+    image     a published image by its digest, where the provider takes one; None: our lock
     """
 
     recipe: str
@@ -100,6 +105,8 @@ class RunSpec:
     on_finish: OnFinish | None = None
     need: Need | None = None
     max_price: Decimal | None = None
+    kept_secrets: tuple[str, ...] = ()
+    image: str | None = None
 
     @property
     def full(self) -> bool:

@@ -20,7 +20,7 @@ from backends.errors import Lost, Unreachable
 from backends.job import Attached, Files, Job, LocalTree
 from backends.lease import Finding, Keep, Lease, Observation, Phase, Signal
 from backends.local import Local
-from backends.offer import Need, Offer
+from backends.offer import Money, Need, Offer
 from backends.plan import Plan
 from backends.protocol import Options, Progress
 
@@ -372,7 +372,24 @@ class CleansWhatIsUsed(Local):
         return []
 
 
+class BillsOnlyItsOwn(Local):
+    def billed(self, lease: Lease) -> Money | None:
+        if self._shelf.record(lease.job) is None:
+            raise Lost(f"nobody knows {lease.job}")
+        return None
+
+
+class TakesAnySecret(Local):
+    def launch(
+        self, job: Job, offer: Offer, *, on_lease: Callable[[Lease], None], progress: Progress
+    ) -> Lease:
+        bare = replace(job, kept_secrets=())
+        return super().launch(bare, offer, on_lease=on_lease, progress=progress)
+
+
 BROKEN: dict[type[Local], str] = {
+    BillsOnlyItsOwn: "test_billed",
+    TakesAnySecret: "test_a_secret_that_nobody_keeps",
     CleansWhatIsUsed: "test_clean",
     CheckRaises: "test_check_raises_nothing",
     AlwaysOffers: "test_offers_nothing_that_fits",

@@ -77,6 +77,20 @@ class Meter:
         self.spans.append(span)
         return span
 
+    def by_hour(self, hour_s: float, speed: float) -> list[tuple[str, float, Decimal]]:
+        """App, an hour's begin in seconds since the epoch, and what the app cost in it."""
+        found: dict[tuple[str, float], Decimal] = {}
+        epoch = time.time() - time.monotonic()
+        for span in self.spans:
+            start, end = span.start + epoch, (span.end or time.monotonic()) + epoch
+            began = start // hour_s * hour_s
+            while began < end:
+                inside = min(end, began + hour_s) - max(start, began)
+                cost = span.rate() * Decimal(str(inside * speed)) / 3600
+                found[span.app, began] = found.get((span.app, began), Decimal(0)) + cost
+                began += hour_s
+        return [(app, began, cost) for (app, began), cost in found.items()]
+
     def as_json(self) -> list[dict[str, Any]]:
         """For the test's side."""
         return [asdict(span) for span in self.spans]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from clouds.modal.rpc import Caller, new_id
 from google.protobuf.empty_pb2 import Empty
@@ -33,10 +35,18 @@ RATES = {
 
 
 class Account:
-    """The workspace: who one is, and what things cost."""
+    """The workspace: who one is, and what things cost.
+
+    has_reports  whether the account's plan has billing reports
+    hour_s       how long an hour of the report is
+    bill         app, its description, an hour's begin, what it cost
+    """
 
     def __init__(self) -> None:
         self.least_version = ""
+        self.has_reports = False
+        self.hour_s = 3600.0
+        self.bill: Callable[[], list[tuple[str, str, float, Decimal]]] = list
 
     async def ClientHello(self, request: Empty, _: Caller) -> api_pb2.ClientHelloResponse:
         if self.least_version:
@@ -71,6 +81,20 @@ class Account:
         self, request: api_pb2.WorkspaceBillingRatesRequest, _: Caller
     ) -> api_pb2.WorkspaceBillingRatesResponse:
         return api_pb2.WorkspaceBillingRatesResponse(rates=RATES)
+
+    async def WorkspaceBillingReport(
+        self, request: api_pb2.WorkspaceBillingReportRequest, _: Caller
+    ) -> AsyncIterator[api_pb2.WorkspaceBillingReportItem]:
+        if not self.has_reports:
+            raise GRPCError(Status.PERMISSION_DENIED, "Billing reports need a Team plan")
+        for app, description, began, dollars in self.bill():
+            if began + self.hour_s > time.time():
+                continue  # an hour that is not over is not in the report
+            item = api_pb2.WorkspaceBillingReportItem(
+                object_id=app, description=description, cost=str(dollars)
+            )
+            item.interval.FromSeconds(int(began))
+            yield item
 
 
 class Secrets:

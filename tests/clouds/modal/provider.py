@@ -65,6 +65,10 @@ class World:
             call.container is not None for call in self.functions.open_calls(app)
         )
         self.apps.layout = self.functions.layout
+        self.account.bill = lambda: [
+            (app, self.apps.get(app).description, began, cost)
+            for app, began, cost in self.meter.by_hour(self.account.hour_s, self.speed)
+        ]
 
     def rooms(self) -> Sequence[object]:
         """Where the RPCs' methods are."""
@@ -166,8 +170,8 @@ class Admin:
                 setattr(world.gate, name, value)
             elif name in {"full", "quota"}:
                 setattr(world, name, set(value))
-            elif name == "least_version":
-                world.account.least_version = value
+            elif name in {"least_version", "has_reports", "hour_s"}:
+                setattr(world.account, name, value)
             elif name == "breaks":
                 world.images.breaks = value
                 for image in world.images.all.values():

@@ -265,6 +265,10 @@ class Stranger:
         with self._alone():
             shutil.rmtree(self._boxes / files.id, ignore_errors=True)
 
+    def billed(self, lease: Lease) -> Money | None:
+        """Boxes are for nothing."""
+        return None
+
     def clean(self) -> Sequence[Finding]:
         """Boxes are all there is, and each belongs to a job."""
         return []

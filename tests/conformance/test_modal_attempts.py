@@ -1,0 +1,149 @@
+"""One job in many containers: a day that is too short, deaths, and a Volume that is full."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from modal_rig import OnModal, modal
+
+from backends.job import Job
+from backends.lease import Lease, Phase
+from backends.modal.backend import PACE
+from backends.plan import CheckpointRule, Newest, StopRecipe
+from backends.testing.bench import Bench
+from launcher.run.logs import LogReader
+
+STEPS = """
+import os, sys, time
+begin = int(sys.argv[2].rpartition("-")[2]) if len(sys.argv) > 2 else 0
+os.makedirs("output", exist_ok=True)
+for step in range(begin + 1, int(sys.argv[1]) + 1):
+    print("step", step, flush=True)
+    time.sleep(0.1)
+    if step % 5 == 0 or os.path.exists("output/save-now"):
+        folder = "output/checkpoint-%d" % step
+        os.makedirs(folder)
+        for name in ("weights", "last"):
+            with open(folder + "/" + name, "w") as file:
+                file.write(str(step))
+        if os.path.exists("output/save-now"):
+            os.unlink("output/save-now")
+with open("output/model", "w") as file:
+    file.write("trained")
+"""
+
+
+def trainer(bench: Bench, steps: int) -> Job:
+    """Steps of a tenth of a second, a checkpoint every five of them."""
+    return bench.job(
+        STEPS,
+        str(steps),
+        plan={
+            "checkpoint": CheckpointRule("output/checkpoint-*", (("weights",), ("last",))),
+            "stop": StopRecipe(("output/save-now",), wait=timedelta(seconds=5), steps=("only",)),
+            "disk_reserve_bytes": 4096,
+        },
+        step={"again": (Newest(),)},
+    )
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[OnModal]:
+    with modal(tmp_path / "cloud", tmp_path / "state") as made:
+        yield made
+
+
+@pytest.fixture
+def bench(rig: OnModal, tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(rig, tmp_path / "here")
+    yield made
+    made.clean()
+
+
+def call(rig: OnModal, lease: Lease) -> dict[str, object]:
+    """The call of a job, as the provider sees it."""
+    state = rig.provider.state
+    (app,) = [one["id"] for one in state["apps"] if one["description"].endswith(lease.job)]
+    return rig.provider.call_of(app)
+
+
+def followed(bench: Bench, lease: Lease) -> list[tuple[int, str]]:
+    """The log as a follower sees it come in, to the job's end."""
+    reader = LogReader(bench.rig.backend(), lease.files)
+    lines: list[tuple[int, str]] = []
+    end = time.monotonic() + 90
+    while True:
+        seen = bench.backend.observe(lease)
+        lines += [(line.seq, line.text) for line in reader.lines(seen.state or {})]
+        if seen.phase.ended:
+            assert seen.phase is Phase.SUCCEEDED, seen
+            return lines
+        assert time.monotonic() < end, lines
+        time.sleep(0.1)
+
+
+def assert_one_story(lines: list[tuple[int, str]], steps: int) -> None:
+    """No number is missing or comes twice, and each step was done."""
+    numbers = [number for number, _ in lines]
+    assert numbers == list(range(1, len(numbers) + 1))
+    done = {text for _, text in lines if text.startswith("step ")}
+    assert done == {f"step {number}" for number in range(1, steps + 1)}
+
+
+def test_what_takes_longer_than_an_attempt_may_is_chained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider's day is 40 seconds here, and an attempt ends by itself after ten."""
+    monkeypatch.setenv(PACE, "8550")
+    with modal(tmp_path / "cloud", tmp_path / "state", speed=2160) as rig:
+        bench = Bench(rig, tmp_path / "here")
+        lease = bench.launch(trainer(bench, 200))
+        lines = followed(bench, lease)
+        assert_one_story(lines, 200)
+        assert int(str(call(rig, lease)["attempts"])) >= 3
+        # An orderly end keeps a checkpoint: of the steps few are done twice.
+        assert sum(text.startswith("step ") for _, text in lines) <= 200 + 3 * 10
+        bench.clean()
+
+
+def test_the_log_is_one_story_through_deaths(rig: OnModal, bench: Bench) -> None:
+    lease = bench.launch(trainer(bench, 120))
+    reader = LogReader(bench.rig.backend(), lease.files)
+    lines: list[tuple[int, str]] = []
+    for deaths in range(1, 3):
+        wanted = f"step {20 * deaths}"
+        while wanted not in {text for _, text in lines}:
+            seen = bench.backend.observe(lease)
+            assert not seen.phase.ended, seen
+            lines += [(line.seq, line.text) for line in reader.lines(seen.state or {})]
+            time.sleep(0.1)
+        rig.provider.kill(str(call(rig, lease)["id"]))
+    while not (seen := bench.backend.observe(lease)).phase.ended:
+        lines += [(line.seq, line.text) for line in reader.lines(seen.state or {})]
+        time.sleep(0.1)
+    assert seen.phase is Phase.SUCCEEDED, seen
+    lines += [(line.seq, line.text) for line in reader.lines(seen.state or {})]
+    assert_one_story(lines, 120)
+    assert lines == followed(bench, lease)  # and afterwards, from another process
+    assert int(str(call(rig, lease)["attempts"])) == 3
+
+
+def test_a_full_volume_does_not_end_a_training(rig: OnModal, bench: Bench) -> None:
+    """What it does not take is taken when there is room again; nothing is trained twice."""
+    lease = bench.launch(trainer(bench, 80))
+    bench.until(
+        "a checkpoint", lambda: bench.content_if_there(lease.files, "output/checkpoint-5/last")
+    )
+    rig.provider.admin("limit", volume="ftlaunch-runs", limit=1)
+    time.sleep(10)  # it has ended meanwhile, and waits with its results
+    assert not bench.backend.observe(lease).phase.ended
+    rig.provider.admin("limit", volume="ftlaunch-runs", limit=None)
+    seen = bench.wait(lease)
+    assert seen.phase is Phase.SUCCEEDED, seen
+    assert bench.content(lease.files, "output/model") == b"trained"
+    assert call(rig, lease)["attempts"] == 1
+    assert_one_story(followed(bench, lease), 80)
