@@ -87,7 +87,7 @@ def stages() -> list[Stage]:
 
 def unit_budget_s() -> int:
     """The quick checks try the runner under one Python, the whole test under all it promises."""
-    return 70 if os.environ.get("FTLAUNCH_TEST_PYTHONS") == "this" else 190
+    return 70 if os.environ.get("FTLAUNCH_TEST_PYTHONS") == "this" else 170
 
 
 def run(stage: Stage) -> Outcome:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -92,10 +92,12 @@ def _unless_stopped(desk: Desk, job: JobRecord, prepared: Job, progress: Progres
 def interrupted_by_stop(store: Store, job_id: int) -> Iterator[None]:
     """While entered, a wish for the job's end interrupts what this thread does, like Ctrl-C.
 
-    A launch may take a quarter of an hour, and bills: a backend undoes one that is interrupted.
+    A launch may take a quarter of an hour, and bills: a backend undoes one that is interrupted. For
+    the main thread only, as all that has to do with signals.
     """
     over, folder = threading.Event(), store.folder
     door = threading.Lock()
+    here = threading.get_ident()
 
     def look() -> None:
         with contextlib.closing(open_store(folder)) as mine:
@@ -104,18 +106,24 @@ def interrupted_by_stop(store: Store, job_id: int) -> Iterator[None]:
                     continue
                 with door:
                     if not over.is_set():
-                        _thread.interrupt_main()
+                        # A real signal: it also ends a wait for an answer, or a sleep.
+                        signal.pthread_kill(here, signal.SIGINT)
                 return
 
+    # Whoever started this in the background may have turned interrupts off.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     looking = threading.Thread(target=look, name="stop asked", daemon=True)
     looking.start()
     try:
         yield
     finally:
-        with door:  # an interrupt that was just sent is felt in here, not later
-            over.set()
-            time.sleep(0)
-        looking.join()
+        try:
+            with door:  # an interrupt that was just sent is felt in here, not later
+                over.set()
+                time.sleep(0)
+            looking.join()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def _runs(desk: Desk, job: JobRecord) -> None:

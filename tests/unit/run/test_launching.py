@@ -123,6 +123,7 @@ class Slow(HasOne):
         raise AssertionError("nobody interrupted it")
 
 
+@pytest.mark.timeout(30)  # of a minute that it sleeps
 def test_a_stop_that_is_asked_for_while_a_machine_comes_up_is_heard(tmp_path: Path) -> None:
     with toy(tmp_path) as made:
         job = made.store.jobs(made.run.id)[0]
