@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Begun in the background of a shell, which turns interrupts off for all that we start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _KEY = "missing part"
 
