@@ -33,7 +33,7 @@ def bring_home(desk: Desk, job: JobRecord) -> None:
             desk.say("error", error.message, job, hint=error.hint, exit_code=error.exit_code)
         return
     desk.store.mark_pulled(job.id)
-    if counts(job):
+    if counts(job) and desk.wanted(job).pull:
         sizes = {"files": len(pulled.files), "bytes": pulled.size_bytes}
         desk.say("pulled", pulled.sentence(), job, **sizes)
 

@@ -162,7 +162,7 @@ class Conductor:
         wanted = self._desk.wanted(job)
         for attach in wanted.attach:
             before = self._store.job(attach.job_id)
-            needed = wanted.after_success and not attach.anyhow
+            needed = attach.job_id in spec.waits_for(wanted)
             if needed and before.phase is not Phase.SUCCEEDED:
                 self._skip(job, f"{before.kind} {before.phase}")
                 return True

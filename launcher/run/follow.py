@@ -15,6 +15,7 @@ from backends.lease import Phase
 from launcher.run import conductor, inventory
 from launcher.run.loaded import Backends
 from launcher.run.logs import Line, LogReader, lines_here
+from launcher.run.spec import job_from_json, waits_for
 from launcher.store import Event, JobRecord, RunRecord, Store
 
 POLL_S = 0.3
@@ -132,14 +133,17 @@ class Follower:
 def verdict(store: Store, run: RunRecord, *, job_id: int | None = None) -> int:
     """The exit code that a run's end deserves, or one job's when `job_id` is given.
 
-    What counts is the last training and what came after it; an error that was mended since (a pull
-    that failed and was done again) no longer does.
+    What counts is the last training, what got it ready, and what came after it; an error that was
+    mended since (a pull that failed and was done again) no longer does.
     """
     jobs = [job for job in store.jobs(run.id) if job_id is None or job.id == job_id]
     if job_id is None:
         jobs = [job for job in jobs if job.kind != "inference"]
-        last = max((job.id for job in jobs if job.kind == "train"), default=0)
-        jobs = [job for job in jobs if job.id >= last]
+        last = max(
+            (job for job in jobs if job.kind == "train"), key=lambda job: job.id, default=None
+        )
+        first = 0 if last is None else min([last.id, *waits_for(job_from_json(last.spec))])
+        jobs = [job for job in jobs if job.id >= first]
         # A merge that failed and was done again counts as it ended in the end.
         jobs = list({job.kind: job for job in jobs}.values())
     if not jobs:

@@ -130,7 +130,7 @@ def _runs(desk: Desk, job: JobRecord) -> None:
     """From here the job goes on by itself; whoever started it detached waits to hear so."""
     text = f"{job.kind} runs"
     if offer_from_json(job.offer).ends:  # perhaps it is queued there, which is said next
-        text = f"{job.kind} is at {desk.backend(job).name} now, and needs nobody here"
+        text = f"{job.kind} is at {desk.backend(job).name} now"
     with desk.store.together():
         desk.store.mark_launched(job.id)
         desk.store.set_run(desk.run.id, Phase.RUNNING)

@@ -64,6 +64,11 @@ class JobSpec:
     after_success: bool = False
 
 
+def waits_for(job: JobSpec) -> list[int]:
+    """The jobs that must succeed before this one is tried."""
+    return [one.job_id for one in job.attach if job.after_success and not one.anyhow]
+
+
 @dataclass(frozen=True)
 class Steps:
     """Which parts of the job the recipe asks for."""

@@ -104,9 +104,10 @@ def test_what_takes_longer_than_an_attempt_may_is_chained(
         lease = bench.launch(trainer(bench, 200))
         lines = followed(bench, lease)
         assert_one_story(lines, 200)
-        assert int(str(call(rig, lease)["attempts"])) >= 3
+        attempts = int(str(call(rig, lease)["attempts"]))
+        assert attempts >= 2
         # An orderly end keeps a checkpoint: of the steps few are done twice.
-        assert sum(text.startswith("step ") for _, text in lines) <= 200 + 3 * 10
+        assert sum(text.startswith("step ") for _, text in lines) <= 200 + attempts * 10
         bench.clean()
 
 

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.timeout(300)
 
 FAILED, USAGE, REFUSED, CREDENTIALS, CAPACITY, LOST, CAPPED = 1, 2, 3, 4, 5, 6, 7
 TINY = ("train", "tiny", "-b", "modal", "-y", "-n", "one")
+TRAIN_ONLY = "config: tiny\nsteps: {preprocess: false, merge: false}\n"
+"""The training itself is what takes a GPU: nothing is got ready before it."""
 OFFER = Offer("modal", None, 0, Money(Decimal(1)), cpus=1, memory_gib=1.0, data={"gpus": ""})
 
 
@@ -80,9 +82,10 @@ def test_a_gpu_it_does_not_have(user: Desk) -> None:
 
 
 def test_a_workspace_without_a_quota_for_it(user: Desk, cloud: Cloud) -> None:
+    (user.here / "only.yml").write_text(TRAIN_ONLY)
     cloud.set(quota=["T4"])
     try:
-        ended = user.run(*TINY, "-g", "H100")
+        ended = user.run("train", "only.yml", *TINY[2:], "-g", "H100")
     finally:
         cloud.set(quota=["T4", "H100"])
     assert_said(ended, REFUSED, "no quota for GPU type H100")
@@ -95,6 +98,16 @@ def test_an_image_that_does_not_build(user: Desk, cloud: Cloud) -> None:
     finally:
         cloud.set(breaks=[])
     assert_said(ended, FAILED, "no wheel for this platform")
+
+
+def test_a_secret_that_modal_does_not_keep(user: Desk) -> None:
+    ended = user.run(*TINY, "-s", "modal:no-such-keys")
+    assert_said(ended, REFUSED, "keeps no secret named 'no-such-keys'", "modal secret create")
+
+
+def test_a_secret_that_is_kept_elsewhere(user: Desk) -> None:
+    ended = user.run("train", "tiny", "-b", "local", "-y", "-s", "modal:my-keys")
+    assert_said(ended, REFUSED, "kept at modal", "-s NAME")
 
 
 def test_a_sdk_that_is_too_old(user: Desk, cloud: Cloud) -> None:
@@ -123,9 +136,10 @@ def test_a_volume_at_its_limit(user: Desk, cloud: Cloud) -> None:
 
 
 def test_a_function_that_never_starts_says_so_and_can_be_stopped(user: Desk, cloud: Cloud) -> None:
+    (user.here / "only.yml").write_text(TRAIN_ONLY)
     cloud.set(full=["T4"])
     try:
-        begun = user.run(*TINY, "-g", "T4", "-d")
+        begun = user.run("train", "only.yml", *TINY[2:], "-g", "T4", "-d")
         assert_said(begun, 0)
         end = time.monotonic() + 60
         while "no container" not in (said := user.run("inspect", "one").said):

@@ -40,11 +40,12 @@ on_finish: pause
 budget: {max_cost: 20 USD, max_price: $2.50, max_duration: 2h30m}
 steps: {merge: false, evaluate: true}
 env: {A: "1", PORT: 8080}
-secrets: [HF_TOKEN]
+secrets: [HF_TOKEN, "modal:my-keys"]
+image: owner/axolotl@sha256:DIGEST
 artifacts: ["output/**"]
 include: rewards/*.py
 models: {m: "pypi:pkg==1.0#model.gguf"}
-"""
+""".replace("DIGEST", "a" * 64)
     ).launch
     assert said.hardware.gpus == (("H100", 2), ("A100-80GB", 1))
     assert (said.hardware.cpu, said.hardware.memory, said.hardware.disk) == (8, 64, 2048)
@@ -60,7 +61,8 @@ models: {m: "pypi:pkg==1.0#model.gguf"}
     assert (said.steps.preprocess, said.steps.train) == (True, True)
     assert (said.steps.merge, said.steps.evaluate) == (False, True)
     assert said.env == {"A": "1", "PORT": "8080"}
-    assert said.secrets == ("HF_TOKEN",)
+    assert said.secrets == ("HF_TOKEN", "modal:my-keys")
+    assert said.image == f"owner/axolotl@sha256:{'a' * 64}"
     assert (said.artifacts, said.include) == (("output/**",), ("rewards/*.py",))
     assert said.models == {"m": "pypi:pkg==1.0#model.gguf"}
 
@@ -104,6 +106,7 @@ def test_a_file_with_neither_is_a_plain_config(load: Load) -> None:
         ("env: {A: 010}\n", 2, "the value of A is not text", "quotes"),
         ("env: {a b: x}\n", 2, "'a b' cannot be the name", ""),
         ("include: [/etc]\n", 2, "'/etc' is not a path relative", ""),
+        ("image: owner/axolotl:main\n", 2, "without its digest", ""),
         ("models: {m: pkg}\n", 2, "pypi:PACKAGE==VERSION#FILE", ""),
     ],
 )

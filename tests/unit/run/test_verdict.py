@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
-from backends import Phase
+from backends import Phase, Plan
 from launcher.run.follow import verdict
+from launcher.run.spec import AttachJob, JobSpec, job_to_json
 from launcher.store import RunRecord, Store, open_store
 
 
@@ -24,10 +25,19 @@ def run(store: Store) -> RunRecord:
 
 
 def job(
-    store: Store, kind: str, phase: Phase, *, pulled: bool = True, launched: bool = True
+    store: Store,
+    kind: str,
+    phase: Phase,
+    *,
+    pulled: bool = True,
+    launched: bool = True,
+    after: int | None = None,
 ) -> int:
     count = len(store.jobs("r"))
-    made = store.add_job(run_id="r", kind=kind, name=f"j{count}", spec="{}", offer="{}")
+    attach = () if after is None else (AttachJob(after, PurePosixPath("inputs/before")),)
+    wanted = JobSpec(kind, Plan(steps=()), attach=attach, after_success=after is not None)
+    text = job_to_json(wanted)
+    made = store.add_job(run_id="r", kind=kind, name=f"j{count}", spec=text, offer="{}")
     if launched:
         store.mark_launched(made.id)
     store.mark_ended(made.id, phase, exit_code=None, reason="", cost=None)
@@ -90,10 +100,21 @@ def test_a_pull_that_failed_counts_until_it_is_mended(store: Store, run: RunReco
 
 
 def test_something_that_may_bill_is_told_before_anything_else(store: Store, run: RunRecord) -> None:
-    open_job = store.add_job(run_id="r", kind="train", name="j", spec="{}", offer="{}")
+    text = job_to_json(JobSpec("train", Plan(steps=())))
+    open_job = store.add_job(run_id="r", kind="train", name="j", spec=text, offer="{}")
     store.say("r", "error", "unsure", job_id=open_job.id, data={"exit_code": 8, "fatal": True})
     assert verdict(store, run) == 8
 
 
 def test_a_run_without_jobs_has_not_succeeded(store: Store, run: RunRecord) -> None:
     assert verdict(store, run) == 1
+
+
+def test_what_got_a_training_ready_counts(store: Store, run: RunRecord) -> None:
+    first = job(store, "preprocess", Phase.FAILED, pulled=False, launched=False)
+    store.say("r", "error", "no such secret", job_id=first, data={"exit_code": 3})
+    job(store, "train", Phase.STOPPED, launched=False, after=first)
+    assert verdict(store, run) == 3
+    again = job(store, "preprocess", Phase.SUCCEEDED)
+    job(store, "train", Phase.SUCCEEDED, after=again)
+    assert verdict(store, run) == 0

@@ -87,6 +87,8 @@ class Stranger:
         del offer
         if job.nodes > 1:
             raise Unsupported("a box has room for one node")
+        if job.kept_secrets:
+            raise Unsupported(f"boxes keep no secrets, {job.kept_secrets[0]!r} neither")
         if any(isinstance(i, Attached) and i.files.backend != self.name for i in job.inputs):
             raise Unsupported("only what is in a box can be attached to a box")
         try:
