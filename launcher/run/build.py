@@ -59,9 +59,12 @@ def prepares_apart(spec: RunSpec, offer: Offer) -> bool:
 
 
 def prepare(spec: RunSpec) -> JobSpec:
-    """Preprocess, which also downloads the base model: into a cache that later jobs see."""
+    """Preprocess, which also downloads the base model: into a cache that later jobs see.
+
+    What it prepared is kept for the training, and not after it, whatever is wished for the rest.
+    """
     job = _job(spec, "preprocess", [_step(spec, "preprocess", commands.preprocess())], data=True)
-    return dataclasses.replace(job, pull=())
+    return dataclasses.replace(job, pull=(), on_finish=None)
 
 
 def train(
