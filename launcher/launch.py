@@ -97,7 +97,7 @@ def add_jobs(
         job = build.prepare(run)
         prepared = add_job(store, record, job, hardware_of(job, offer), backend=backend)
     trains = build.train(run, resume=resume, prepared=prepared)
-    first = add_job(store, record, trains, offer, backend=backend)
+    first = add_job(store, record, trains, hardware_of(trains, offer), backend=backend)
     for job in _jobs_after(run, first):
         add_job(store, record, job, hardware_of(job, offer), backend=backend)
     return first

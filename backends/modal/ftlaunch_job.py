@@ -228,6 +228,7 @@ class Attempt:
         self.home = WORK / self._name
         self.there = RUNS / self._name
         self._volume = modal.Volume.from_name(request["volume"])
+        self._lasting = modal.Volume.from_name(request["lasting"])
         self._control = modal.Dict.from_name(request["control"], create_if_missing=True)
         self._told = 0
         self._owed = False
@@ -325,7 +326,12 @@ class Attempt:
             time.sleep(0.2)
 
     def _keep_all(self, mirror: Mirror, state: dict[str, Any]) -> bool:
-        """Keep the results, then the verdict: nobody says that a commit is seen as one."""
+        """Keep the results, then the verdict: nobody says that a commit is seen as one.
+
+        What a hub gave is kept before: whoever sees the verdict may begin a job that wants it.
+        """
+        with contextlib.suppress(Exception):
+            self._lasting.commit()
         results = self._keep(partial(mirror.push, state, final=True, tell=False), FULL_S)
         return results and self._keep(lambda: mirror.push(state, final=True) or True, FULL_S)
 

@@ -170,6 +170,7 @@ class Launching:
             "job": job.name,
             "app": note.app,
             "volume": PREFIX + RUNS,
+            "lasting": PREFIX + LASTING,
             "control": PREFIX + "control",
             "key": door.public_key(self._records, job.name) if job.ports else "",
             "links": [[at, f"{ftlaunch_job.PLACE}/{where}"] for at, where in _links(found)],

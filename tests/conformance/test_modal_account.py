@@ -118,3 +118,27 @@ def test_a_launch_that_is_being_laid_out_is_nobody_elses(rig: OnModal, tmp_path:
     (lease,) = [one for one in other.leases() if one.job == plan.parent.name]
     other.release(lease, keep=Keep.NOTHING)
     assert not plan.exists()
+
+
+DOWNLOADS = """
+import os
+os.makedirs(os.environ["HUB"], exist_ok=True)
+with open(os.path.join(os.environ["HUB"], "model"), "w") as file:
+    file.write("weights")
+"""
+
+
+def test_what_a_hub_gave_is_there_with_the_verdict(rig: OnModal, bench: Bench) -> None:
+    """The next job may begin at once, and would download it again, while a GPU waits."""
+    rig.provider.set(commit_every=3600)
+    hints = {"modal": {"lasting": "HUB=hub"}}
+    lease = bench.launch(bench.job(DOWNLOADS, environment=Environment(hints=hints)))
+    state = rig.provider.volume("ftlaunch-runs") / lease.job / "state.json"
+    end = time.monotonic() + 60
+    while not state.exists() or b'"succeeded"' not in state.read_bytes():
+        assert time.monotonic() < end
+    # Its worker dies before it can commit at leisure, as the SDK does at a container's end.
+    (app,) = [a for a in rig.provider.state["apps"] if a["description"].endswith(lease.job)]
+    rig.provider.kill(rig.provider.call_of(app["id"])["id"])
+    assert bench.wait(lease).phase is Phase.SUCCEEDED
+    assert (rig.provider.volume("ftlaunch-lasting") / "hub" / "model").read_text() == "weights"
