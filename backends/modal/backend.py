@@ -65,7 +65,8 @@ class Modal:
             self._account,
             self._records,
             self._shelf,
-            self._end_app,
+            stop=self._end_app,
+            adopted=self._adopted,
             clock=options.clock,
             pace=float(options.environ.get(PACE) or 1),
         )
@@ -163,6 +164,8 @@ class Modal:
         state = self._shelf.state(note.job)
         if rundir.phase(state).ended:
             return self._verdict(note, rundir.observation(state, alive=False), state)
+        if state is None and not self._shelf.exists(note.job):
+            why = "its files are gone from Modal: finished from another computer, or removed there"
         lost = Observation(Phase.LOST, reason=why or "its container is gone", state=state)
         return self._verdict(note, lost, state)
 

@@ -42,8 +42,9 @@ class Launching:
         account: Account,
         records: Records,
         shelf: Shelf,
-        stop: Callable[[str], None],
         *,
+        stop: Callable[[str], None],
+        adopted: Callable[[str], Note],
         clock: Callable[[], datetime],
         pace: float,
     ) -> None:
@@ -51,6 +52,7 @@ class Launching:
         self._records = records
         self._shelf = shelf
         self._stop = stop
+        self._adopted = adopted
         self._clock = clock
         self._pace = pace
 
@@ -65,6 +67,9 @@ class Launching:
                 on_lease(lease_of(note))
                 return lease_of(note)
         found = layout(job)
+        if note is None and (theirs := self._begun_elsewhere(job)) is not None:
+            on_lease(lease_of(theirs))
+            return lease_of(theirs)
         self._require_attached(found)
         self._require_secrets(job)
         note = self._noted(job, offer, note)
@@ -91,6 +96,14 @@ class Launching:
                 price=str(offer.price.amount),
             )
         )
+
+    def _begun_elsewhere(self, job: Job) -> Note | None:
+        """A job of this name that another computer launched, and that runs: it is not run twice."""
+        for app, name in self._account.apps():
+            if name == job.name:
+                theirs = replace(self._adopted(name), request=request_of(job))
+                return self._records.save(replace(theirs, app=theirs.app or app))
+        return None
 
     def _require_attached(self, found: Layout) -> None:
         for _, earlier in found.attached:

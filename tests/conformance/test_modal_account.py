@@ -13,6 +13,7 @@ from modal_rig import OnModal, modal
 
 from backends.job import Environment, Secrets
 from backends.lease import Keep, Phase
+from backends.protocol import silent
 from backends.testing import programs
 from backends.testing.bench import Bench
 
@@ -142,3 +143,34 @@ def test_what_a_hub_gave_is_there_with_the_verdict(rig: OnModal, bench: Bench) -
     rig.provider.kill(rig.provider.call_of(app["id"])["id"])
     assert bench.wait(lease).phase is Phase.SUCCEEDED
     assert (rig.provider.volume("ftlaunch-lasting") / "hub" / "model").read_text() == "weights"
+
+
+def test_what_another_computer_launched_is_not_launched_again(
+    rig: OnModal, bench: Bench, tmp_path: Path
+) -> None:
+    """Two that finish the same run ask for its next job under the same name."""
+    job = bench.job(programs.ENDS_LATER, "3")
+    mine = bench.launch(job)
+    theirs = elsewhere(rig, tmp_path / "other").backend()
+    told: list[str] = []
+    found = theirs.launch(
+        job, rig.offer(), on_lease=lambda lease: told.append(lease.job), progress=silent
+    )
+    assert (found.job, told) == (mine.job, [mine.job])
+    assert bench.wait(mine).phase is Phase.SUCCEEDED
+    assert theirs.observe(found).phase is Phase.SUCCEEDED
+    assert bench.content(mine.files, "output/starts") == b"started\n"
+    assert sum(a["description"].endswith(job.name) for a in rig.provider.state["apps"]) == 1
+    theirs.release(found, keep=Keep.NOTHING)
+
+
+def test_what_another_computer_finished_is_said_so(
+    rig: OnModal, bench: Bench, tmp_path: Path
+) -> None:
+    lease = bench.launch(bench.job(programs.HELLO))
+    other = elsewhere(rig, tmp_path / "other").backend()
+    bench.until("its end", lambda: other.observe(lease).phase.ended or None)
+    other.release(lease, keep=Keep.NOTHING)
+    seen = bench.backend.observe(lease)
+    assert seen.phase is Phase.LOST
+    assert "another computer" in seen.reason
