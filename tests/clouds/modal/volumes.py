@@ -68,7 +68,9 @@ class Volume:
         for path in changed:
             place(copy.folder / path, self.folder / path)
         for path in copy.base.keys() - now.keys():
-            (self.folder / path).unlink(missing_ok=True)
+            # A listing can miss a file that is replaced meanwhile: that one is there.
+            if not os.path.lexists(copy.folder / path):
+                (self.folder / path).unlink(missing_ok=True)
         _drop_empty(self.folder, copy.folder)
         copy.base = now
         self.commits += 1

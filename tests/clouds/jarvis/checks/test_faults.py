@@ -169,7 +169,8 @@ def test_a_machine_out_of_reach_in_every_way(cloud: Cloud, client: Client, guest
     assert made.ssh_command is not None
     guest.wait(made.ssh_command)
     cloud.unreachable(made.machine_id)
-    assert "refused" in guest.run(made.ssh_command, "true").stderr
+    # A connection that was just being taken is reset.
+    until(lambda: "refused" in guest.run(made.ssh_command or "", "true").stderr)
     cloud.reach(made.machine_id, "deny")
     until(lambda: "Permission denied" in guest.run(made.ssh_command or "", "true").stderr)
     cloud.reach(made.machine_id, "hang")
