@@ -282,7 +282,11 @@ class Modal:
         if self.observe(lease).phase.ended:
             raise Lost(f"{lease.job} has ended, so nothing listens on its port {port}")
         with door.tunnel(
-            self._records, lease.job, port, note=lambda: self._shelf.note(lease.job)
+            self._records,
+            lease.job,
+            port,
+            note=lambda: self._shelf.note(lease.job),
+            queued=lambda: self.observe(lease).phase in {Phase.QUEUED, Phase.STARTING},
         ) as address:
             yield address
 

@@ -51,17 +51,23 @@ def _private(records: Records, job: str) -> Path:
 
 @contextlib.contextmanager
 def tunnel(
-    records: Records, job: str, port: int, *, note: Callable[[], Mapping[str, Any]]
+    records: Records,
+    job: str,
+    port: int,
+    *,
+    note: Callable[[], Mapping[str, Any]],
+    queued: Callable[[], bool],
 ) -> Iterator[Address]:
     """A forward to a port of the job's own loopback.
 
-    note  what the container has written down of itself
+    note    what the container has written down of itself
+    queued  whether there is no container yet: it is waited for
     Raises Lost for a job of another computer, Unreachable when its door does not open.
     """
     private = _private(records, job)
     if not private.exists():
         raise Lost(f"the key to {job} is on the computer that launched it")
-    found = _door(note)
+    found = _door(note, queued)
     with tempfile.TemporaryDirectory(prefix="ftl-") as folder:
         known = Path(folder) / "known_hosts"
         known.write_text(f"[{found['host']}]:{found['port']} {found['key']}\n", encoding="ascii")
@@ -76,12 +82,14 @@ def tunnel(
             host.close()
 
 
-def _door(note: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+def _door(note: Callable[[], Mapping[str, Any]], queued: Callable[[], bool]) -> Mapping[str, Any]:
     end = time.monotonic() + _PATIENCE_S
     while True:
         found = note().get("door")
         if isinstance(found, dict):
             return found
+        if queued():  # no patience is spent on a container that is not there yet
+            end = time.monotonic() + _PATIENCE_S
         if time.monotonic() > end:
             raise Unreachable("the job's container has not opened its door", hint="try again")
         time.sleep(0.5)

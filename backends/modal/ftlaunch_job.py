@@ -35,7 +35,7 @@ from typing import Any
 PLACE = Path("/mnt/ftlaunch")
 RUNS, CACHES, LASTING = PLACE / "runs", PLACE / "caches", PLACE / "lasting"
 WORK = PLACE / "work"
-NOTE, WHOLE = ".modal.json", ".whole"
+NOTE, WHOLE, KILLS = ".modal.json", ".whole", ".kills.json"
 SMALL_BYTES = 1 << 20
 PUSH_S = 2.0
 FULL_S = 900.0
@@ -73,7 +73,7 @@ class Mirror:
         for path in list(self._files(self.there)):
             name = str(path)
             checkpoint = self._checkpoint_of(path)
-            if path.parts[0] == WHOLE or name == NOTE:
+            if path.parts[0] == WHOLE or name in {NOTE, KILLS}:
                 continue
             if checkpoint is not None and not self._is_whole(checkpoint):
                 continue
@@ -103,14 +103,14 @@ class Mirror:
         tell   copy the state and the manifest too
         """
         # As they are before the rest is copied: a state never speaks of lines that are not there.
-        last = list(self._last()) if tell else []
+        last = list(self._last(final=final)) if tell else []
         changed = self._push_checkpoints(state)
         seen = {}
         for path in self._files(self.home):
             name = str(path)
             if name in OWN or name in LAST or self._checkpoint_of(path) is not None:
                 continue
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(FileNotFoundError):
                 now = seen[name] = _look(self.home / path)
                 settled = final or now[0] <= SMALL_BYTES or self._seen.get(name) == now
                 if settled and self._pushed.get(name) != now:
@@ -122,13 +122,17 @@ class Mirror:
             changed = True
         return changed
 
-    def _last(self) -> Iterator[tuple[str, Look, bytes]]:
-        """What is told last, where it has changed."""
+    def _last(self, *, final: bool) -> Iterator[tuple[str, Look, bytes]]:
+        """What is told last, where it has changed. A verdict comes with the final push only."""
+        if not final and _read(self.home / "state.json").get("phase") in ENDED:
+            return
         for name in LAST:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(FileNotFoundError):
                 now = _look(self.home / name)
-                if self._pushed.get(name) != now:
-                    yield name, now, (self.home / name).read_bytes()
+                content = (self.home / name).read_bytes()
+                ended = name == "state.json" and _phase(content) in ENDED
+                if self._pushed.get(name) != now and (final or not ended):
+                    yield name, now, content
 
     def _push_checkpoints(self, state: dict[str, Any]) -> bool:
         rows = [row for row in state.get("checkpoints") or () if row.get("complete")]
@@ -248,9 +252,13 @@ class Attempt:
             if self._request["key"]:
                 about["door"] = stack.enter_context(door(self._request["key"]))
             about["note"] = self._request["note"]
-            write(self.there / NOTE, json.dumps(about).encode())
-            self._volume.commit()
+            # A Volume that takes nothing now holds up nobody: what is said here is said later.
+            self._keep(partial(self._write, NOTE, about), 0.0)
             return self._work(state)
+
+    def _write(self, name: str, content: object) -> bool:
+        write(self.there / name, json.dumps(content).encode())
+        return True
 
     def _work(self, state: dict[str, Any]) -> dict[str, Any]:
         mirror = Mirror(self.home, self.there, self._rule())
@@ -261,8 +269,10 @@ class Attempt:
         self._start(again=bool(state))
         try:
             return self._follow(runner, mirror)
+        except BeginAgain:
+            raise
         except BaseException:
-            # Preempted, cancelled, out of time, or our own mistake: what is complete is kept.
+            # Preempted, cancelled, or our own mistake: what is complete is kept.
             with contextlib.suppress(Exception):
                 runner.request_stop(str(self.home), WIND_DOWN_S / 2)
                 self._wait(runner, WIND_DOWN_S)
@@ -322,8 +332,24 @@ class Attempt:
                 print(f"{self._name}: {state['phase']} {state.get('reason') or ''}", flush=True)
                 return _verdict(state)
             if now > self._until:
+                if self._wind_down(runner, mirror):
+                    continue
                 raise BeginAgain("the longest time of one attempt is over")
             time.sleep(0.2)
+
+    def _wind_down(self, runner: Any, mirror: Mirror) -> bool:
+        """Let the job write a checkpoint, however long that takes of what is left of the day.
+
+        True when it came to its own end meanwhile.
+        """
+        grace = float(self._request["wind_down_s"])
+        runner.request_stop(str(self.home), grace)
+        self._wait(runner, grace)
+        state = _read(self.home / "state.json")
+        if state.get("phase") in {"succeeded", "failed", "expired"}:
+            return True
+        self._keep(partial(mirror.push, state, final=False, tell=False), 0.0)
+        return False
 
     def _keep_all(self, mirror: Mirror, state: dict[str, Any]) -> bool:
         """Keep the results, then the verdict: nobody says that a commit is seen as one.
@@ -360,7 +386,10 @@ class Attempt:
 
     def _killed(self, state: dict[str, Any], mirror: Mirror) -> dict[str, Any]:
         """The runner was killed: by a lack of memory, most likely. Some tries may mend that."""
-        if int(state.get("attempt") or 1) < TRIES:
+        kills = 1 + int(_read(self.there / KILLS).get("kills") or 0)
+        self._keep(partial(self._write, KILLS, {"kills": kills}), 0.0)
+        if kills < TRIES:
+            self._keep(partial(mirror.push, state, final=False, tell=False), 0.0)
             raise BeginAgain("the runner was killed")
         self._keep(partial(mirror.push, state, final=True, tell=False), FULL_S)
         return {"phase": "lost", "reason": f"its runner was killed {TRIES} times"}
@@ -447,6 +476,13 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _phase(content: bytes) -> str:
+    try:
+        return str(json.loads(content)["phase"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
 def _verdict(state: dict[str, Any]) -> dict[str, Any]:
     return {"phase": state["phase"], "exit_code": state.get("exit_code")}
 
@@ -454,4 +490,10 @@ def _verdict(state: dict[str, Any]) -> dict[str, Any]:
 def job(request: dict[str, Any]) -> dict[str, Any]:
     """Work on a job; see `backends.modal.launching` for the request."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    return Attempt(request).run()
+    try:
+        return Attempt(request).run()
+    except BeginAgain:
+        raise
+    except Exception as error:  # noqa: BLE001
+        # Of one kind: an error of the SDK's own would be taken for the answer to a question.
+        raise RuntimeError(f"{type(error).__name__}: {error}") from None

@@ -32,6 +32,10 @@ LONGEST_S = 86400
 RETRIES = 10
 """As many as Modal allows."""
 _MARGIN_S = 900
+_WIND_DOWN_S = 600
+"""Of the margin, for the checkpoint that the next attempt begins from."""
+_AGAIN_S = 5.0
+_LEAST_S = 10.0  # a loopback provider's day is short, and a runner's work is not quicker there
 
 
 class Launching:
@@ -161,8 +165,9 @@ class Launching:
                 gpu=gpus or None,
                 cpu=float(offer.cpus) if offer.cpus else None,
                 memory=int(offer.memory_gib * 1024) if offer.memory_gib else None,
+                ephemeral_disk=offer.disk_gib * 1024 if offer.disk_gib else None,
                 timeout=LONGEST_S,
-                retries=sdk.Retries(max_retries=RETRIES, initial_delay=0.0),
+                retries=sdk.Retries(max_retries=RETRIES, initial_delay=_AGAIN_S, max_delay=60.0),
                 single_use_containers=True,
                 volumes={
                     str(ftlaunch_job.RUNS): self._shelf.volume(RUNS),
@@ -188,6 +193,7 @@ class Launching:
             "key": door.public_key(self._records, job.name) if job.ports else "",
             "links": [[at, f"{ftlaunch_job.PLACE}/{where}"] for at, where in _links(found)],
             "attempt_s": (LONGEST_S - _MARGIN_S) / self._pace,
+            "wind_down_s": max(_WIND_DOWN_S / self._pace, _LEAST_S),
             "note": {"lease": note.lease, "created_at": note.created_at, "price": note.price},
         }
 

@@ -13,6 +13,8 @@ from backends.offer import Money, Need, Offer
 NAME = "modal"
 
 MOST_GPUS = 8
+DISK_GIB, MOST_DISK_GIB = 512, 3072
+"""Of a container's own disk: what it has without asking, and what can be asked for."""
 _CPUS, _MEMORY_GIB = 8, 64
 _PLAIN_CPUS, _PLAIN_MEMORY_GIB = 4, 16
 _ALIASES = {"a100": "A100-40GB", "a10g": "A10", "rtxpro6000": "RTX-PRO-6000"}
@@ -36,7 +38,7 @@ def offers(rates: Rates, need: Need) -> list[Offer]:
 
     Modal itself takes the first of them that is free, and waits where none is.
     """
-    if need.nodes > 1 or need.spot or need.regions:
+    if need.nodes > 1 or need.spot or need.regions or (need.disk_gib or 0) > MOST_DISK_GIB:
         return []
     if need.cpu_only:
         return [_offer(rates, need, [])]
@@ -79,7 +81,7 @@ def _offer(rates: Rates, need: Need, ranked: list[Wanted]) -> Offer:
         memory_gib=float(memory),
         gpu_memory_gib=None if first is None else float(memories[first.gpu]),
         cpus=cpus,
-        disk_gib=need.disk_gib,
+        disk_gib=need.disk_gib if (need.disk_gib or 0) > DISK_GIB else None,
         source=rates.source,
         read_at=rates.read_at,
         ends=True,

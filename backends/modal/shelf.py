@@ -15,12 +15,12 @@ from backends.errors import Lost
 from backends.job import Cache, LocalFile
 from backends.layout import cache_folder
 from backends.modal.account import Account, translated
-from backends.modal.ftlaunch_job import NOTE, WHOLE
+from backends.modal.ftlaunch_job import KILLS, NOTE, WHOLE
 from backends.protocol import Progress
 
 RUNS, CACHES, LASTING = "runs", "caches", "lasting"
 LINKS, KEPT = ".links.json", ".kept"
-_HIDDEN = {NOTE, WHOLE, LINKS, KEPT, rundir.RUNNER.name}
+_HIDDEN = {NOTE, WHOLE, KILLS, LINKS, KEPT, rundir.RUNNER.name}
 _YOUNG_S = 3600
 _POLL_S = 0.5
 _BATCH_BYTES = 64 << 20

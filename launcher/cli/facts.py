@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from backends.errors import FtlaunchError
-from backends.lease import Phase
+from backends.job import Files
+from backends.lease import Lease, Phase
 from launcher.run.loaded import Backends
 from launcher.store import JobRecord, RunRecord, Store
 
@@ -87,10 +88,15 @@ def describe(store: Store, run: RunRecord, *, bill: bool = False) -> dict[str, A
 
 
 def _billed(job: JobRecord) -> str | None:
-    if job.lease is None:
+    begun = job.intent_at or job.launched_at
+    if begun is None:
         return None
     try:
-        found = Backends().of(job).billed(job.lease)
+        backend = Backends().of(job)
+        files = job.files or Files(backend.name, job.name)
+        # A bill comes when the lease is long closed: its name and its day are enough.
+        lease = job.lease or Lease(backend.name, job.name, job.name, files, begun)
+        found = backend.billed(lease)
     except FtlaunchError:
         return None
     return None if found is None else str(found)

@@ -103,12 +103,13 @@ def _prepared(spec: RunSpec) -> PurePosixPath:
 def _bring_prepared(spec: RunSpec) -> Step:
     """Copy the prepared data: axolotl writes its own marks beside them, and an input is read-only.
 
-    They go where this job would have made them: axolotl's name for them says their place.
+    They go where this job would have made them: axolotl's name for them says their place. Once more
+    in each attempt: of a container that was preempted meanwhile a part may have been kept.
     """
     path = str(spec.config["dataset_prepared_path"])
     argv = ("cp", "-R", "--parents", "--no-preserve=mode", path, RunPath(str(spec.workdir)))
     there = str(PREPARED / spec.workdir)
-    return Step(name="prepared", argv=argv, cwd=there, skip_if=str(_prepared(spec)))
+    return Step(name="prepared", argv=argv, cwd=there)
 
 
 def merge(spec: RunSpec, trained: int) -> JobSpec:

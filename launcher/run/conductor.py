@@ -125,7 +125,8 @@ class Conductor:
             attach.job_id == job.id
             for later in jobs
             if later.ended_at is None and later.backend == job.backend
-            if all(name in os.environ for name in self._desk.wanted(later).secrets)
+            if _costs_nothing(job)
+            or all(name in os.environ for name in self._desk.wanted(later).secrets)
             for attach in self._desk.wanted(later).attach
         )
 
@@ -138,7 +139,15 @@ class Conductor:
             if later.intent_at is not None and later.ended_at is None
             for attach in self._desk.wanted(later).attach
         }
+        waited_for = {
+            attach.job_id
+            for later in jobs
+            if later.ended_at is None
+            for attach in self._desk.wanted(later).attach
+        }
         for job in jobs:
+            if job.id in waited_for and _costs_nothing(job):
+                continue  # the later job goes on from it, whenever that may be
             if job.id in self._home and job.id not in used:
                 with contextlib.suppress(FtlaunchError):
                     closing.let_go(self._desk, job)
@@ -196,6 +205,11 @@ class Conductor:
             text = f"{job.kind} is not let go of: {again.message}"
             self._desk.say("error", text, job, hint=again.hint, exit_code=8, fatal=True)
             raise SystemExit(MayStillBill.exit_code) from again
+
+
+def _costs_nothing(job: JobRecord) -> bool:
+    """Whether waiting with a job that is over costs no more than its files' storage."""
+    return spec.offer_from_json(job.offer).ends
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from backends.errors import (
     CredentialsMissing,
     FtlaunchError,
     MayStillBill,
+    NotLaunched,
     Refused,
     Unsure,
 )
@@ -31,6 +32,7 @@ from launcher.run.uplink import Meter
 from launcher.store import JobRecord, Store, open_store
 
 _LOOK_S = 0.5
+_PATIENCE_S = 300.0
 _OFTEN_S = 0.5
 """How often progress is written down, at most."""
 
@@ -60,7 +62,7 @@ def launched(desk: Desk, job: JobRecord) -> Lease | None:
         return None
     desk.say("launching", f"{job.kind} goes to {backend.name}", job)
     meter = Meter(_Told(desk, job))
-    made = _unless_stopped(desk, job, prepared, meter)
+    made = _patiently(desk, job, prepared, meter)
     if made is None:
         return None
     desk.store.save_lease(job.id, made)
@@ -68,6 +70,24 @@ def launched(desk: Desk, job: JobRecord) -> Lease | None:
         desk.store.save_uplink(job.backend, sent_bytes=meter.sent_bytes, seconds=meter.seconds)
     _runs(desk, job)
     return made
+
+
+def _patiently(desk: Desk, job: JobRecord, prepared: Job, progress: Progress) -> Lease | None:
+    """Launch. Of a job that goes on from another a provider's silence is not the end.
+
+    Nobody may be there to ask for it once more, and what it goes on from would be let go of.
+    """
+    end = time.monotonic() + (_PATIENCE_S if desk.wanted(job).after_success else 0)
+    pause = 1.0
+    while True:
+        try:
+            return _unless_stopped(desk, job, prepared, progress)
+        except NotLaunched as error:
+            if not error.transient or time.monotonic() > end:
+                raise
+            desk.say("unknown", f"{error.message}; {job.kind} is launched when it answers", job)
+        time.sleep(pause)
+        pause = min(30.0, 2 * pause)
 
 
 def _unless_stopped(desk: Desk, job: JobRecord, prepared: Job, progress: Progress) -> Lease | None:
@@ -225,6 +245,10 @@ def deadline(desk: Desk, job: JobRecord) -> timedelta | None:
 def _lasted(job: JobRecord) -> timedelta:
     if job.launched_at is None or not counts(job):
         return timedelta()
+    offer = offer_from_json(job.offer)
+    if offer.ends and job.cost is not None and offer.price.amount > 0:
+        # Not the time that it was queued for, which costs nothing.
+        return timedelta(hours=float(job.cost.amount / offer.price.amount))
     return (job.ended_at or datetime.now(UTC)) - job.launched_at
 
 

@@ -148,3 +148,19 @@ def test_a_full_volume_does_not_end_a_training(rig: OnModal, bench: Bench) -> No
     assert bench.content(lease.files, "output/model") == b"trained"
     assert call(rig, lease)["attempts"] == 1
     assert_one_story(followed(bench, lease), 80)
+
+
+def test_a_death_while_the_volume_is_full_is_gone_on_from(rig: OnModal, bench: Bench) -> None:
+    """The next container has nowhere to write, either: it works all the same."""
+    lease = bench.launch(trainer(bench, 60))
+    first = "output/checkpoint-5/last"
+    bench.until("a checkpoint", lambda: bench.content_if_there(lease.files, first))
+    rig.provider.admin("limit", volume="ftlaunch-runs", limit=1)
+    rig.provider.kill(str(call(rig, lease)["id"]))
+    time.sleep(5)
+    assert not bench.backend.observe(lease).phase.ended
+    rig.provider.admin("limit", volume="ftlaunch-runs", limit=None)
+    seen = bench.wait(lease)
+    assert seen.phase is Phase.SUCCEEDED, seen
+    assert bench.content(lease.files, "output/model") == b"trained"
+    assert call(rig, lease)["attempts"] == 2

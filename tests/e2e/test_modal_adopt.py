@@ -85,3 +85,9 @@ def test_the_run_of_a_lost_laptop_is_finished(
         phases = [job.phase for job in second.store().jobs(made.run.id)]
         assert phases == [Phase.SUCCEEDED, Phase.SUCCEEDED]
         assert at_rest(rig.provider)
+        # A bill comes late: everything is closed and gone by then.
+        rig.provider.set(has_reports=True, hour_s=1.0)
+        bills = [
+            row["bill"] for row in second.run("inspect", "toy", "--bill", "--json").json()["jobs"]
+        ]
+        assert all(bills), bills

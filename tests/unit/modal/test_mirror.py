@@ -1,0 +1,49 @@
+"""What a container copies to the Volume: results whole, and a verdict last of all."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from backends.modal import ftlaunch_job
+from backends.modal.ftlaunch_job import Mirror
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Mirror:
+    (tmp_path / "home" / "output").mkdir(parents=True)
+    (tmp_path / "there").mkdir()
+    return Mirror(tmp_path / "home", tmp_path / "there", None)
+
+
+def state(mirror: Mirror, phase: str) -> None:
+    (mirror.home / "state.json").write_text(json.dumps({"phase": phase}))
+
+
+def test_a_result_that_cannot_be_copied_is_not_passed_over(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the verdict would speak of a file that goes with the container's disk."""
+    (mirror.home / "output" / "model").write_text("weights")
+
+    def broken(*_: object) -> NoReturn:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(ftlaunch_job, "place", broken)
+    with pytest.raises(OSError, match="input/output error"):
+        mirror.push({}, final=True, tell=False)
+
+
+def test_a_verdict_is_told_with_the_final_push_only(mirror: Mirror) -> None:
+    """The job may have ended since it was last looked at, and its results are not here yet."""
+    state(mirror, "running")
+    mirror.push({}, final=False)
+    state(mirror, "succeeded")
+    mirror.push({}, final=False)
+    assert json.loads((mirror.there / "state.json").read_text()) == {"phase": "running"}
+    mirror.push({}, final=True)
+    assert json.loads((mirror.there / "state.json").read_text()) == {"phase": "succeeded"}
