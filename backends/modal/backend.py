@@ -33,6 +33,8 @@ from backends.offer import Money, Need, Offer
 from backends.protocol import Options, Progress
 
 _CONFIRM_S = 60.0
+OBEY_S = 60.0
+"""How long a container has to end at once by itself, with what it can still keep."""
 PACE = "FTLAUNCH_PACE"
 """How many times quicker than the real one the provider is: for a loopback provider."""
 _NO_ANSWER = [
@@ -260,19 +262,36 @@ class Modal:
             control[note.job] = asked
         if what is Signal.STOP and note.call:
             self._stop_in_queue(note)
+            if not grace:
+                self._end_now(note)
+
+    def _end_now(self, note: Note) -> None:
+        """Whoever does not obey is ended: the container may be gone, or wait for its Volume."""
+        end = time.monotonic() + OBEY_S
+        while time.monotonic() < end:
+            if self._observed(self._records.get(note.job) or note).phase.ended:
+                return
+            time.sleep(0.5)
+        over = self._cancel(note)
+        if over and not rundir.phase(state := self._shelf.state(note.job)).ended:
+            self._verdict(note, Observation(Phase.STOPPED, reason="ended at once"), state)
+
+    def _cancel(self, note: Note) -> bool:
+        """End the call; whether Modal says that it is over."""
+        with translated():
+            self._account.call(note.call).cancel(terminate_containers=True)
+        end = time.monotonic() + _CONFIRM_S
+        while not self._call_is_over(note)[0]:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.5)
+        return True
 
     def _stop_in_queue(self, note: Note) -> None:
         """Nobody is there to take the signal in before there is a container: the call is ended."""
         if self._shelf.state(note.job) is not None or self._shelf.note(note.job):
             return
-        with translated():
-            self._account.call(note.call).cancel()
-        end = time.monotonic() + _CONFIRM_S
-        while not self._call_is_over(note)[0]:
-            if time.monotonic() > end:
-                return
-            time.sleep(0.5)
-        if self._shelf.state(note.job) is None:
+        if self._cancel(note) and self._shelf.state(note.job) is None:
             stopped = Observation(Phase.STOPPED, reason="stopped before it began")
             self._verdict(note, stopped, None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import pytest
 from modal_rig import OnModal, modal
 
 from backends.job import Job
-from backends.lease import Lease, Phase
+from backends.lease import Lease, Phase, Signal
+from backends.modal import backend
 from backends.modal.backend import PACE
 from backends.plan import CheckpointRule, Newest, StopRecipe
+from backends.protocol import silent
+from backends.testing import programs
 from backends.testing.bench import Bench
 from launcher.run.logs import LogReader
 
@@ -164,3 +168,20 @@ def test_a_death_while_the_volume_is_full_is_gone_on_from(rig: OnModal, bench: B
     assert seen.phase is Phase.SUCCEEDED, seen
     assert bench.content(lease.files, "output/model") == b"trained"
     assert call(rig, lease)["attempts"] == 2
+
+
+def test_an_end_at_once_needs_nobody_who_hears_it(
+    rig: OnModal, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its container was taken, and there is no GPU for another: it looks as if it ran."""
+    monkeypatch.setattr(backend, "OBEY_S", 2.0)
+    offer = replace(rig.offer(), gpu="T4", count=1, data={"gpus": "T4:1"})
+    job = bench.job(programs.STUBBORN)
+    lease = bench.backend.launch(job, offer, on_lease=bench.remember, progress=silent)
+    bench.wait_ready(lease)
+    rig.provider.set(full=["T4"])
+    rig.provider.kill(str(call(rig, lease)["id"]))
+    assert bench.backend.observe(lease).phase is Phase.RUNNING
+    bench.backend.signal(lease, Signal.STOP, grace=timedelta())
+    assert bench.backend.observe(lease).phase is Phase.STOPPED
+    assert rig.provider.billing() == []
