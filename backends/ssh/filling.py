@@ -148,7 +148,10 @@ class Claim:
             with contextlib.suppress(FileNotFoundError):
                 self._clear_if_expired()
             return False
-        os.close(os.open(self._mine, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        try:
+            os.close(os.open(self._mine, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except FileNotFoundError:  # taken aside by one who still meant the claim before this one
+            return False
         return True
 
     def _clear_if_expired(self) -> None:
