@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from backends import rundir
-from backends.errors import Lost
+from backends.errors import Lost, Unreachable
 from backends.job import Cache, LocalFile
 from backends.layout import cache_folder
 from backends.modal.account import Account, translated
@@ -158,11 +158,14 @@ class Shelf:
         return self._known_links[job]
 
     def state(self, job: str) -> dict[str, Any] | None:
-        """The runner's state as it was last committed."""
+        """The runner's state as it was last committed. Raises Unreachable for half of one."""
         try:
-            return rundir.parse_state(self.whole(job, rundir.STATE))
+            found = rundir.parse_state(self.whole(job, rundir.STATE))
         except Lost:
             return None
+        if found is None:
+            raise Unreachable(f"the state of {job} could be read in part only", hint="look again")
+        return found
 
     def note(self, job: str) -> dict[str, Any]:
         """What the container wrote down of itself; empty before there was one."""

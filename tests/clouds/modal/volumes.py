@@ -147,6 +147,7 @@ class Volumes:
     def __init__(self, root: Path, blobs: Blobs) -> None:
         self._root = root
         self._blobs = blobs
+        self._pins = root / "pins"
         self.all: dict[str, Volume] = {}
 
     def named(self, name: str) -> Volume | None:
@@ -158,6 +159,16 @@ class Volumes:
         if volume_id not in self.all:
             raise GRPCError(Status.NOT_FOUND, f"Volume {volume_id} not found")
         return self.all[volume_id]
+
+    def _pinned(self, path: Path) -> str:
+        """A file as it is now: what is read later is of this version, as with Modal's blocks."""
+        self._pins.mkdir(exist_ok=True)
+        pin = new_id("pin")
+        try:
+            os.link(path, self._pins / pin)
+        except FileNotFoundError as error:
+            raise GRPCError(Status.NOT_FOUND, f"file not found: {path.name}") from error
+        return pin
 
     def _inside(self, volume_id: str, path: str) -> Path:
         folder = self.get(volume_id).folder.resolve()
@@ -250,12 +261,13 @@ class Volumes:
         path = self._inside(request.volume_id, request.path)
         if not path.is_file():
             raise GRPCError(Status.NOT_FOUND, f"file not found: {request.path}")
-        size = path.stat().st_size
+        pin = self._pinned(path)
+        size = (self._pins / pin).stat().st_size
         start = min(request.start, size)
         length = min(request.len or size, size - start)
         urls = [
             f"{self._blobs.url}/volume/{request.volume_id}?"
-            + urllib.parse.urlencode({"path": request.path, "start": at, "length": end - at})
+            + urllib.parse.urlencode({"pin": pin, "start": at, "length": end - at})
             for at, end in _blocks(start, start + length)
         ]
         return api_pb2.VolumeGetFile2Response(get_urls=urls, size=size, start=start, len=length)
@@ -294,7 +306,7 @@ class Volumes:
         if self._blobs.refuse_downloads:
             self._blobs.refuse_downloads -= 1
             return web.Response(status=503, text="on demand")
-        path = self._inside(request.match_info["volume"], request.query["path"])
+        path = self._pins / Path(request.query["pin"]).name
         if not path.is_file():
             return web.Response(status=404, text="it is gone")
         with path.open("rb") as file:
