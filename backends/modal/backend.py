@@ -51,6 +51,14 @@ _NO_ANSWER = [
 """Errors of the SDK that are of a question to Modal, not what a call came to."""
 
 
+def _pace(environ: Mapping[str, str]) -> float:
+    """The real one's, where the variable says nothing that makes sense."""
+    try:
+        return max(1.0, float(environ.get(PACE, "1")))
+    except ValueError:
+        return 1.0
+
+
 class Modal:
     """Runs jobs in containers of Modal; see docs/backends.md for what lies where."""
 
@@ -70,7 +78,7 @@ class Modal:
             stop=self._end_app,
             adopted=self._adopted,
             clock=options.clock,
-            pace=float(options.environ.get(PACE) or 1),
+            pace=_pace(options.environ),
         )
 
     # ── looking ───────────────────────────────────────────────────────────────────────────────

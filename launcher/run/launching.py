@@ -33,6 +33,7 @@ from launcher.store import JobRecord, Store, open_store
 
 _LOOK_S = 0.5
 _PATIENCE_S = 300.0
+"""How long a silent provider is waited for with a job that goes on from another."""
 _OFTEN_S = 0.5
 """How often progress is written down, at most."""
 
