@@ -24,7 +24,7 @@ from launcher.commands import CONFIG, Target
 from launcher.derive import derive
 from launcher.on_finish import OnFinish
 from launcher.recipe.model import holds_a_secret, kept_secret
-from launcher.run import pull, spec
+from launcher.run import limits, pull, spec
 from launcher.run.surroundings import of_target
 from launcher.store import Store
 
@@ -142,12 +142,13 @@ def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
         steps=_steps(found, request),
         extra=request.extra,
         artifacts=tuple(found.launch.artifacts),
-        max_duration=_duration(found, request, offer),
+        max_duration=request.max_duration or found.launch.budget.max_duration,
         max_cost=request.max_cost or found.launch.budget.max_cost,
         on_finish=request.on_finish or found.launch.on_finish,
         need=_need(request, found),
         max_price=request.max_price or found.launch.budget.max_price,
     )
+    limits.whole(run.max_duration, run.max_cost, offer)  # dollars, where the account has others
     name = _name(store, request, found)
     output = (request.output or Path("runs") / name).absolute()
     pull.check_writable(output)
@@ -300,18 +301,6 @@ def _steps(found: Recipe, request: Request) -> spec.Steps:
     if request.merge is not None:
         steps = replace(steps, merge=request.merge)
     return steps
-
-
-def _duration(found: Recipe, request: Request, offer: Offer) -> timedelta | None:
-    """The deadline: the shorter of the limit in time and the limit in money at this price."""
-    limits = []
-    budget = found.launch.budget
-    if limit := request.max_duration or budget.max_duration:
-        limits.append(limit)
-    cost = request.max_cost or budget.max_cost
-    if cost is not None and offer.price.amount > 0:
-        limits.append(choosing.time_for(cost, offer))
-    return min(limits, default=None)
 
 
 def _name(store: Store, request: Request, found: Recipe) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from backends.lease import Phase
 from backends.offer import FREE, Money
 from launcher.planning import Prepared
+from launcher.run import limits
 from launcher.store import JobRecord, Store
 
 GUESS_BYTES_PER_S = 1_250_000
@@ -77,7 +78,7 @@ def _whole(prepared: Prepared, store: Store) -> timedelta | None:
             found = _trained(store.jobs(run.id))
             if found is not None:
                 return found
-    return prepared.run.max_duration
+    return limits.whole(prepared.run.max_duration, prepared.run.max_cost, prepared.offer)
 
 
 def _trained(jobs: Sequence[JobRecord]) -> timedelta | None:

@@ -18,7 +18,7 @@ from launcher.launch import hardware_of, planned_jobs
 from launcher.on_finish import bills, ending
 from launcher.plan_text import arguments, command_text, printable
 from launcher.planning import Prepared
-from launcher.run import build
+from launcher.run import build, limits
 from launcher.run.pull import human_bytes
 from launcher.run.spec import JobSpec
 from launcher.store import Store
@@ -88,8 +88,12 @@ def _heading(prepared: Prepared) -> None:
             "  data and base model are got ready first, by a job without a GPU at "
             f"{offer.plain.price} an hour"
         )
-    if prepared.run.max_duration is not None:
-        click.echo(f"  ends by itself after {prepared.run.max_duration}")
+    if (limit := _limit(prepared)) is not None:
+        click.echo(f"  ends by itself after {limit}")
+
+
+def _limit(prepared: Prepared) -> timedelta | None:
+    return limits.whole(prepared.run.max_duration, prepared.run.max_cost, prepared.offer)
 
 
 def _apart(prepared: Prepared, job: JobSpec) -> str:
@@ -185,7 +189,7 @@ def _environment(prepared: Prepared) -> None:
 def document(prepared: Prepared, store: Store) -> dict[str, Any]:
     """The plan as data, for `--json`."""
     offer = prepared.offer
-    sent = upload(prepared, store)
+    sent, limit = upload(prepared, store), _limit(prepared)
     return {
         "run": prepared.name,
         "recipe": prepared.recipe.origin,
@@ -210,9 +214,7 @@ def document(prepared: Prepared, store: Store) -> dict[str, Any]:
             "measured_at": None if sent.measured_at is None else sent.measured_at.isoformat(),
             "share": sent.share,
         },
-        "max_duration_s": prepared.run.max_duration.total_seconds()
-        if prepared.run.max_duration
-        else None,
+        "max_duration_s": None if limit is None else limit.total_seconds(),
         "jobs": [_job(job) for job in planned_jobs(prepared)],
         "files": [
             {"path": str(file.at), "size": file.size_bytes, "sha256": file.sha256}

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from backends.errors import BadInput, Lost, MayStillBill, Refused
+from backends.errors import BadInput, FtlaunchError, Lost, MayStillBill, Refused
 from backends.job import Environment
 from backends.lease import Lease, Phase
 from backends.offer import FREE, Need, Offer
@@ -154,6 +154,25 @@ class _Adopting:
         self._papers = found
         self._folder = folder
         self._left_out: dict[int, str] = {}
+        self._still_there = self._earlier()
+
+    def _earlier(self) -> Mapping[str, Lease]:
+        """What earlier jobs of the run left at a provider that holds each job's files apart.
+
+        It comes along: its results come home, and it is let go of like the rest.
+        """
+        earlier = {
+            one.name
+            for one in self._papers.jobs
+            if one.id < self._papers.job and one.offer.ends and one.phase.ended
+        }
+        if not earlier:
+            return {}
+        try:
+            found = strangers(self._store, self._backend)
+        except FtlaunchError:
+            return {}
+        return {lease.job: lease for lease in found if lease.job in earlier}
 
     def recorded(self, began: datetime) -> Adopted:
         """The run, in the store and conducted."""
@@ -286,7 +305,7 @@ class _Adopting:
             elif one.id in self._left_out:
                 self._leave_out(run, ids[one.id], self._left_out[one.id])
             elif one.id < self._papers.job:
-                self._is_over(ids[one.id], one)
+                self._is_over(ids[one.id], one, self._still_there.get(one.name))
 
     def _add(self, run: RunRecord, one: Planned, ids: Mapping[int, int]) -> int:
         attach = tuple(
@@ -309,7 +328,8 @@ class _Adopting:
 
         They are not known here, so the machine is not destroyed: it sleeps, and costs its disk.
         """
-        if one.id != self._papers.job or not job.attach or job.on_finish is OnFinish.KEEP:
+        shared = one.id == self._papers.job and job.attach and not one.offer.ends
+        if not shared or job.on_finish is OnFinish.KEEP:
             return job
         return replace(job, on_finish=OnFinish.PAUSE)
 
@@ -332,9 +352,17 @@ class _Adopting:
         code = Refused.exit_code
         self._store.say(run.id, "error", why, job_id=job_id, data={"exit_code": code})
 
-    def _is_over(self, job_id: int, one: Planned) -> None:
-        """It ended before this job began; what it left is where the run was begun."""
+    def _is_over(self, job_id: int, one: Planned, still_there: Lease | None) -> None:
+        """It ended before this job began; what it left is where the run was begun, or comes home.
+
+        The first computer may have fetched and checked it long ago: twice does no harm.
+        """
         phase = one.phase if one.phase.ended else Phase.STOPPED
-        why = "its results are on the computer that began the run"
+        why = "" if still_there else "its results are on the computer that began the run"
+        if still_there is not None:
+            self._store.mark_intent(job_id)
+            self._store.save_lease(job_id, still_there)
+            self._store.mark_launched(job_id, launched_at=still_there.created_at)
         self._store.mark_ended(job_id, phase, exit_code=one.exit_code, reason=why, cost=None)
-        self._store.mark_closed(job_id, None)
+        if still_there is None:
+            self._store.mark_closed(job_id, None)

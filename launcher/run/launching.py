@@ -8,10 +8,8 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 
 from backends.errors import (
-    Capped,
     CredentialsMissing,
     FtlaunchError,
     MayStillBill,
@@ -25,8 +23,9 @@ from backends.protocol import Progress
 from launcher import places
 from launcher.on_finish import ending
 from launcher.run import papers
-from launcher.run.desk import Desk, counts
+from launcher.run.desk import Desk
 from launcher.run.given import given
+from launcher.run.limits import deadline
 from launcher.run.spec import offer_from_json
 from launcher.run.uplink import Meter
 from launcher.store import JobRecord, Store, open_store
@@ -217,40 +216,6 @@ def _kept_here(desk: Desk, job: JobRecord) -> tuple[str, ...]:
             )
         names.append(name)
     return tuple(names)
-
-
-def deadline(desk: Desk, job: JobRecord) -> timedelta | None:
-    """What is left of the run's limit for this job.
-
-    A training and what was planned with it share the limit; what was asked for later, and every
-    new training, has the whole of it. A question to the model has none.
-    Raises Capped when nothing is left.
-    """
-    whole = desk.wanted(job).deadline or desk.settled.max_duration
-    if whole is None or not counts(job):
-        return None
-    if not desk.wanted(job).after_success:
-        return whole
-    jobs = desk.store.jobs(desk.run.id)
-    earlier = [j for j in jobs if j.id < job.id and counts(j)]
-    began = max((j.id for j in earlier if not desk.wanted(j).after_success), default=0)
-    spent = sum((_lasted(j) for j in jobs if began <= j.id < job.id), timedelta())
-    if spent >= whole:
-        raise Capped(
-            f"nothing is left of the limit of {whole} for {job.kind}",
-            hint=f"run it by itself with: ftlaunch {job.kind} {desk.run.name}",
-        )
-    return whole - spent
-
-
-def _lasted(job: JobRecord) -> timedelta:
-    if job.launched_at is None or not counts(job):
-        return timedelta()
-    offer = offer_from_json(job.offer)
-    if offer.ends and job.cost is not None and offer.price.amount > 0:
-        # Not the time that it was queued for, which costs nothing.
-        return timedelta(hours=float(job.cost.amount / offer.price.amount))
-    return (job.ended_at or datetime.now(UTC)) - job.launched_at
 
 
 class _Told:

@@ -15,6 +15,7 @@ from launcher import choosing, environment, places
 from launcher.commands import CONFIG, Target
 from launcher.derive import derive, to_yaml
 from launcher.on_finish import bills
+from launcher.run import limits
 from launcher.run.loaded import Backends
 from launcher.run.spec import RunSpec, offer_from_json, run_from_json
 from launcher.run.staging import stage
@@ -112,9 +113,7 @@ def _there(settled: RunSpec, began: Offer, offer: Offer, need: Need, progress: P
     config = settled.config
     if cpu:
         config, _ = derive(config, workdir=settled.workdir, cpu=True)
-    limits = [] if settled.max_duration is None else [settled.max_duration]
-    if settled.max_cost is not None and bills(offer):
-        limits.append(choosing.time_for(settled.max_cost, offer))
+    limits.whole(settled.max_duration, settled.max_cost, offer)  # dollars, if it must be
     # The first machine's own variables go, unless the user has said something else for them.
     ours = of_target(settled.target, began)
     kept = {name: value for name, value in settled.env.items() if ours.get(name) != value}
@@ -124,7 +123,6 @@ def _there(settled: RunSpec, began: Offer, offer: Offer, need: Need, progress: P
         config=config,
         environment=_software(config, offer, cpu=cpu, image=settled.image, progress=progress),
         env={**of_target(target, offer), **kept},
-        max_duration=min(limits, default=None),
     )
 
 

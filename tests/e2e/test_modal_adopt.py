@@ -91,3 +91,26 @@ def test_the_run_of_a_lost_laptop_is_finished(
             row["bill"] for row in second.run("inspect", "toy", "--bill", "--json").json()["jobs"]
         ]
         assert all(bills), bills
+
+
+def test_what_got_the_training_ready_is_let_go_of_with_it(
+    rig: OnModal, second: Desk, tmp_path: Path
+) -> None:
+    where = {"backend": "modal", "offer": rig.offer()}
+    with toy(tmp_path / "first", seconds=2, prepared=True, **where) as made:  # type: ignore[arg-type]
+
+        def trains() -> bool:
+            return made.store.jobs(made.run.id)[1].launched_at is not None
+
+        dies_after(made, trains)
+        top = rig.provider.volume("ftlaunch-runs")
+        until("a state", lambda: list(top.glob("*-train-*/state.json")))
+        assert list(top.glob("*-preprocess-*"))
+        assert second.run("ps", "--adopt").code == 0
+        waited = second.run("wait", "toy")
+        assert waited.code == 0, waited.said
+        kinds = [(job.kind, job.phase) for job in second.store().jobs(made.run.id)]
+        assert kinds == [(k, Phase.SUCCEEDED) for k in ("preprocess", "train", "merge")]
+        assert not (second.here / "runs" / "toy" / "output" / "preprocess").exists()
+        assert (second.here / "runs" / "toy" / "output" / "merge").is_file()
+        assert at_rest(rig.provider)

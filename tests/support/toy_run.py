@@ -105,11 +105,13 @@ def toy(
     run_id: str = "toy1",
     fails: str = "",
     merge_secrets: tuple[str, ...] = (),
+    prepared: bool = False,
 ) -> Iterator[Toy]:
     """A run of a training and a merge, recorded and not yet begun.
 
     fails    the kind of the job that fails
     backend  where its jobs go; another than this machine needs an `offer` of its own
+    prepared a job of its own comes first, whose files the training works on and nobody pulls
     """
     state = folder / "state"
     store = open_store(state)
@@ -123,7 +125,11 @@ def toy(
         spec=spec.run_to_json(run_spec()),
     )
     offer = offer or Offer(backend=backend, gpu=None, count=0, price=FREE)
-    train = job("train", seconds=seconds, secrets=secrets, fails=fails == "train")
+    before: tuple[AttachJob, ...] = ()
+    if prepared:
+        ready = dataclasses.replace(job("preprocess", seconds=seconds), pull=())
+        before = (AttachJob(add_job(store, run, ready, offer), PurePosixPath("inputs/prepared")),)
+    train = job("train", seconds=seconds, attach=before, secrets=secrets, fails=fails == "train")
     first = add_job(store, run, dataclasses.replace(train, on_finish=on_finish), offer)
     attach = (AttachJob(first, PurePosixPath("inputs/train")),)
     merge = job(

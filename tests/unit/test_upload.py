@@ -27,7 +27,7 @@ def plan(*, size: int, here: bool = False, limit: timedelta | None = None) -> An
         backend_spec="jarvis",
         model=None,
         recipe=SimpleNamespace(origin="mine"),
-        run=SimpleNamespace(max_duration=limit),
+        run=SimpleNamespace(max_duration=limit, max_cost=None),
     )
 
 

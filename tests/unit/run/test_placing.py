@@ -16,7 +16,7 @@ from backends.errors import Refused
 from backends.job import Files
 from backends.lease import Phase
 from backends.offer import Money, Need, Offer
-from launcher.run import spec
+from launcher.run import limits, spec
 from launcher.run.placing import Place, place
 from launcher.store import JobRecord
 
@@ -112,7 +112,9 @@ def test_without_a_gpu_the_config_and_its_file_are_those_for_a_cpu(made: Toy) ->
 def test_the_limit_in_money_is_a_limit_in_time_at_the_new_price(made: Toy) -> None:
     settle(made, max_cost=Decimal(1), max_duration=timedelta(hours=2))
     there = placed(made, ended(made, kept=False), gpus=(("A100", 2),))
-    assert there.settled.max_duration == timedelta(minutes=30)
+    settled = there.settled
+    limit = limits.whole(settled.max_duration, settled.max_cost, there.offer)
+    assert limit == timedelta(minutes=30)
 
 
 def test_a_job_on_one_that_was_elsewhere_is_settled_for_where_that_was(made: Toy) -> None:
