@@ -111,6 +111,13 @@ class Account:
             found.hydrate(self.client)
             return found
 
+    def volumes(self) -> list[str]:
+        """The names of the volumes that are ours."""
+        with translated():
+            found = self.sdk.Volume.objects.list(client=self.client)
+        names = sorted(str(volume.name) for volume in found)
+        return [name for name in names if name.startswith(PREFIX)]
+
     def control(self) -> Any:
         """The dictionary through which jobs are told to stop."""
         with translated():

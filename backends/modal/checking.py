@@ -32,7 +32,7 @@ def _state(root: Path) -> Iterator[Finding]:
 def _account(account: Account) -> Iterator[Finding]:
     try:
         _ = account.client
-        running = account.apps()
+        running, volumes = account.apps(), account.volumes()
     except CredentialsMissing as error:
         unset = "no token" in error.message or "not installed" in error.message
         yield Finding("account", False, error.message, error.hint, unset=unset)
@@ -43,6 +43,10 @@ def _account(account: Account) -> Iterator[Finding]:
     yield Finding("account", True, "the token is accepted")
     said = ", ".join(job for _, job in running) or "none"
     yield Finding("apps of ftlaunch", True, said)
+    if volumes:
+        # Base models and data that runs share are worth their rent, until one stops training.
+        names, rid = ", ".join(volumes), f"modal volume delete {volumes[0]}"
+        yield Finding("volumes", True, f"{names}: billed by the month (none needed? {rid})")
 
 
 def clean(records: Records) -> list[Finding]:

@@ -65,6 +65,21 @@ def test_a_published_image_is_used_as_it_is_and_tried_first(rig: OnModal, bench:
     assert any("import json, os" in one for one in commands), commands
 
 
+def test_check_names_what_is_billed_by_the_month(rig: OnModal, bench: Bench) -> None:
+    bench.run(programs.HELLO)
+    said = {finding.subject: finding.detail for finding in bench.backend.check()}
+    assert said["volumes"].startswith("ftlaunch-caches, ftlaunch-lasting, ftlaunch-runs: billed")
+
+
+def test_a_disk_that_is_asked_for_is_requested(rig: OnModal, bench: Bench) -> None:
+    offer = replace(rig.offer(), disk_gib=1000)
+    lease = bench.backend.launch(
+        bench.job(programs.HELLO), offer, on_lease=bench.remember, progress=silent
+    )
+    assert bench.wait(lease).phase is Phase.SUCCEEDED
+    assert rig.provider.state["functions"][-1]["disk_mb"] == 1000 * 1024
+
+
 def test_the_bill_is_modal_s_own_and_comes_late(rig: OnModal, bench: Bench) -> None:
     lease = bench.run(programs.ENDS_LATER, "1")
     assert bench.backend.billed(lease) is None, "this plan has no reports"

@@ -138,6 +138,7 @@ class Admin:
                     "retries": function.definition.retry_policy.retries,
                     "milli_cpu": function.definition.resources.milli_cpu,
                     "memory_mb": function.definition.resources.memory_mb,
+                    "disk_mb": function.definition.resources.ephemeral_disk_mb,
                     "secrets": len(function.definition.secret_ids),
                 }
                 for function in world.functions.all.values()

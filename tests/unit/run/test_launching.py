@@ -13,10 +13,22 @@ from typing import cast
 import pytest
 from toy_run import run_spec, toy
 
-from backends import Backend, Files, Job, Lease, Observation, Offer, Phase, Unreachable, Unsure
+from backends import (
+    Backend,
+    Files,
+    Job,
+    Lease,
+    LocalTree,
+    NotLaunched,
+    Observation,
+    Offer,
+    Phase,
+    Unreachable,
+    Unsure,
+)
 from backends.lease import Signal
 from backends.protocol import Progress
-from launcher.run import watching
+from launcher.run import launching, watching
 from launcher.run.desk import Desk
 from launcher.run.launching import launched
 from launcher.run.loaded import Backends
@@ -140,6 +152,47 @@ def test_a_stop_that_is_asked_for_while_a_machine_comes_up_is_heard(tmp_path: Pa
         asking.join()
         assert backend.undone
         assert made.store.job(job.id).phase is Phase.STOPPED
+
+
+class Silence(NotLaunched):
+    transient = True
+
+
+class Shy(HasOne):
+    """A provider that does not answer at first."""
+
+    def __init__(self, job: str, *, silent_for: int, transient: bool = True) -> None:
+        super().__init__(job, Phase.RUNNING)
+        self.silent_for = silent_for
+        self.error = (Silence if transient else NotLaunched)("it does not answer")
+
+    def launch(
+        self, job: Job, offer: Offer, *, on_lease: Callable[[Lease], None], progress: Progress
+    ) -> Lease:
+        if self.launches < self.silent_for:
+            self.launches += 1
+            raise self.error
+        return super().launch(job, offer, on_lease=on_lease, progress=progress)
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "transient", "tries"), [(True, True, 3), (True, False, 1), (False, True, 1)]
+)
+def test_only_what_goes_on_from_another_job_is_launched_again_and_only_after_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: bool, transient: bool, tries: int
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with toy(tmp_path) as made:
+        job = made.store.jobs(made.run.id)[1 if goes_on else 0]
+        backend = Shy(job.name, silent_for=2, transient=transient)
+        desk = Desk(made.store, made.run, Only(backend), run_spec())
+        monkeypatch.setattr(launching, "given", lambda *what: LocalTree(()))
+        if tries == 3:
+            assert launched(desk, job) == backend.lease
+        else:
+            with pytest.raises(NotLaunched):
+                launched(desk, job)
+        assert backend.launches == tries
 
 
 class Hard(HasOne):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -89,6 +90,25 @@ def test_nothing_is_held_for_a_merge_that_lacks_its_secret(
         train, merge = made.store.jobs(made.run.id)
         assert train.closed_at
         assert not merge.closed_at
+
+
+def test_files_that_cost_next_to_nothing_wait_for_the_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no machine is held, what the next job builds on stays until it can be launched."""
+    monkeypatch.delenv("NOT_HERE", raising=False)
+    offer = replace(PAID, ends=True)
+    with toy(tmp_path, seconds=0.2, offer=offer, merge_secrets=("NOT_HERE",)) as made:
+        monkeypatch.setenv("FTLAUNCH_STATE_DIR", str(made.state))
+        with pytest.raises(SystemExit):
+            conduct(made.run.id)
+        train, merge = made.store.jobs(made.run.id)
+        assert (bool(train.pulled_at), train.closed_at, merge.closed_at) == (True, None, None)
+        monkeypatch.setenv("NOT_HERE", "is here")
+        conduct(made.run.id)
+        train, merge = made.store.jobs(made.run.id)
+        assert train.closed_at
+        assert merge.phase is Phase.SUCCEEDED
 
 
 def test_a_conductor_that_breaks_lets_go_of_what_it_held(
