@@ -16,7 +16,6 @@ from backends.job import Environment
 from backends.offer import Need, Offer
 from backends.protocol import Backend
 from backends.registry import load as load_backend
-from backends.registry import names as backend_names
 from launcher import bundle as bundling
 from launcher import choosing, environment, places, preflight, recipe
 from launcher.changes import Change
@@ -30,9 +29,6 @@ from launcher.store import Store
 
 if TYPE_CHECKING:
     from launcher.recipe import Recipe
-
-_NOT_BUILT = frozenset({"skypilot"})
-"""Backends the README speaks of; without them a guess at what was meant would mislead."""
 
 _PARAMETERS = re.compile(r"(?<![0-9A-Za-z])(\d+(?:\.\d+)?)[bB](?![0-9A-Za-z])")
 """The size in a model's name: `Llama-3.1-8B`."""
@@ -96,11 +92,6 @@ def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
     problems = preflight.require_ok(preflight.examine(found, secrets=request.secrets))
     bundle = bundling.gather(found)
     backend_spec = request.backend or found.launch.backend or "local"
-    if backend_spec.partition(":")[0] in _NOT_BUILT and backend_spec not in backend_names():
-        raise BadInput(
-            f"the backend {backend_spec!r} is not built yet",
-            hint=f"there is: {', '.join(backend_names())}",
-        )
     backend = load_backend(backend_spec, state_dir=places.backends_dir())
     choice = choosing.choose(
         backend,

@@ -55,7 +55,7 @@ if [ "$(cat .venv/ftlaunch-stamp 2>/dev/null || true)" != "$stamp" ] || ! .venv/
         "$python" -m venv --clear .venv
     fi
     say "installing ftlaunch and the development tools into .venv"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,jarvis,modal]'
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,jarvis,modal,skypilot]'
     printf '%s' "$stamp" >.venv/ftlaunch-stamp
 fi
 
@@ -65,6 +65,10 @@ if [ "${1:-}" = --test ]; then
     [ -x /usr/sbin/sshd ] || missing="$missing openssh-server"
     command -v ssh >/dev/null || missing="$missing openssh-client"
     command -v rsync >/dev/null || missing="$missing rsync"
+    command -v socat >/dev/null || missing="$missing socat"
+    command -v nc >/dev/null || missing="$missing netcat-openbsd"
+    command -v curl >/dev/null || missing="$missing curl"
+    [ -x /usr/sbin/slurmctld ] || missing="$missing slurm-wlm"
     # shellcheck disable=SC2086 - a list of package names
     [ -z "$missing" ] || need_packages $missing
 fi

@@ -30,6 +30,18 @@ def missing(request: pytest.FixtureRequest) -> Missing:
     return give_up
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What is marked `slurm` is not begun without the parts of that rig."""
+    if item.get_closest_marker("slurm") is None:
+        return
+    from clouds.skypilot.rig import missing_parts
+
+    if parts := missing_parts():
+        item.user_properties.append((_KEY, f"SkyPilot's rig: {parts}"))
+        pytest.skip(f"SkyPilot's rig lacks {parts}")
+
+
 def _said(reporter: pytest.TerminalReporter) -> Iterator[str]:
     for report in reporter.stats.get("skipped", ()):
         for key, value in getattr(report, "user_properties", ()):

@@ -8,10 +8,9 @@ crash knows what to look for.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from decimal import Decimal
@@ -19,7 +18,9 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from backends import notes
 from backends.lease import Phase
+from backends.notes import Claims
 
 
 class Held(StrEnum):
@@ -160,13 +161,13 @@ class Box:
         return spent
 
 
-class Records:
+class Records(Claims):
     """The notes of one state directory. Every method may be repeated after a crash in it."""
 
     def __init__(self, root: Path) -> None:
+        super().__init__(root / "locks")
         self.root = root
         self._boxes = root / "machines"
-        self._locks = root / "locks"
 
     def all(self) -> list[Box]:
         """Every machine there is or was, oldest first; those that are gone only while noted."""
@@ -215,15 +216,7 @@ class Records:
         return self.claim(f"{key}.write")
 
     def _write(self, box: Box) -> Box:
-        self._boxes.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._boxes / f"{box.key}.json"
-        partial = path.with_name(f".{box.key}.{os.urandom(4).hex()}")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(asdict(box), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        notes.write(self._boxes / f"{box.key}.json", json.dumps(asdict(box), indent=1))
         return box
 
     def forget(self, box: Box) -> None:
@@ -241,31 +234,6 @@ class Records:
                 partial.write_text(os.urandom(8).hex(), encoding="ascii")
                 partial.replace(path)
         return path.read_text(encoding="ascii")
-
-    @contextlib.contextmanager
-    def claim(self, name: str) -> Iterator[None]:
-        """Be the only one who changes a job or a machine of that name; waits for whoever does."""
-        self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._locks / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
-    def claimed(self, name: str) -> bool:
-        """Whether somebody holds the claim now."""
-        try:
-            descriptor = os.open(self._locks / name, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
 
 
 def _read(path: Path) -> Box | None:

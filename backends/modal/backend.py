@@ -25,6 +25,7 @@ from backends.job import Files, Job
 from backends.lease import Address, Finding, Keep, Lease, Observation, Phase, Signal
 from backends.modal import catalog, door, offers
 from backends.modal.account import DASHBOARD, PREFIX, Account, translated
+from backends.modal.calls import Calls
 from backends.modal.launching import Launching, files_of, is_attached_elsewhere, lease_of
 from backends.modal.offers import NAME
 from backends.modal.records import Note, Records, Stage
@@ -32,23 +33,10 @@ from backends.modal.shelf import Shelf
 from backends.offer import Money, Need, Offer
 from backends.protocol import Options, Progress
 
-_CONFIRM_S = 60.0
 OBEY_S = 60.0
 """How long a container has to end at once by itself, with what it can still keep."""
 PACE = "FTLAUNCH_PACE"
 """How many times quicker than the real one the provider is: for a loopback provider."""
-_NO_ANSWER = [
-    "AuthError",
-    "ClientClosed",
-    "ConnectionError",
-    "DataLossError",
-    "InternalError",
-    "PermissionDeniedError",
-    "ResourceExhaustedError",
-    "ServiceError",
-    "UnimplementedError",
-]
-"""Errors of the SDK that are of a question to Modal, not what a call came to."""
 
 
 def _pace(environ: Mapping[str, str]) -> float:
@@ -71,11 +59,12 @@ class Modal:
         self._account = Account(options.environ)
         self._records = Records(options.state_dir.absolute())
         self._shelf = Shelf(self._account)
+        self._calls = Calls(self._account)
         self._launching = Launching(
             self._account,
             self._records,
             self._shelf,
-            stop=self._end_app,
+            stop=self._calls.end_app,
             adopted=self._adopted,
             clock=options.clock,
             pace=_pace(options.environ),
@@ -167,7 +156,7 @@ class Modal:
         state = self._shelf.state(note.job)
         if rundir.phase(state).ended:
             return self._verdict(note, rundir.observation(state, alive=False), state)
-        over, why = self._call_is_over(note)
+        over, why = self._calls.is_over(note)
         if not over:
             return self._alive(note, state)
         # What it committed last may have come after the first look.
@@ -200,28 +189,6 @@ class Modal:
         }
         self._records.save(replace(self._records.get(note.job) or note, verdict=verdict))
         return found
-
-    def _call_is_over(self, note: Note) -> tuple[bool, str]:
-        """Whether the call has a result, or its app is gone; and what it says."""
-        if not note.call:
-            live = any(job == note.job for _, job in self._account.apps())
-            return not live, "its app is stopped"
-        sdk = self._account.sdk
-        call = self._account.call(note.call)
-        try:
-            result = call.get(timeout=0)
-        except sdk.exception.OutputExpiredError:
-            return True, "its result is too old"
-        except sdk.exception.FunctionTimeoutError as error:
-            return True, f"Modal ended it: {error}"
-        except (TimeoutError, sdk.exception.TimeoutError):
-            return False, ""
-        except tuple(getattr(sdk.exception, name) for name in _NO_ANSWER):
-            with translated():  # the question failed, which says nothing of the call
-                raise
-        except Exception as error:  # noqa: BLE001 - what the container raised, whatever it was
-            return True, f"{type(error).__name__}: {error}".strip(": ")
-        return True, str(result.get("reason") or "") if isinstance(result, dict) else ""
 
     # ── launching ─────────────────────────────────────────────────────────────────────────────
 
@@ -280,26 +247,15 @@ class Modal:
             if self._observed(self._records.get(note.job) or note).phase.ended:
                 return
             time.sleep(0.5)
-        over = self._cancel(note)
+        over = self._calls.cancel(note)
         if over and not rundir.phase(state := self._shelf.state(note.job)).ended:
             self._verdict(note, Observation(Phase.STOPPED, reason="ended at once"), state)
-
-    def _cancel(self, note: Note) -> bool:
-        """End the call; whether Modal says that it is over."""
-        with translated():
-            self._account.call(note.call).cancel(terminate_containers=True)
-        end = time.monotonic() + _CONFIRM_S
-        while not self._call_is_over(note)[0]:
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.5)
-        return True
 
     def _stop_in_queue(self, note: Note) -> None:
         """Nobody is there to take the signal in before there is a container: the call is ended."""
         if self._shelf.state(note.job) is not None or self._shelf.note(note.job):
             return
-        if self._cancel(note) and self._shelf.state(note.job) is None:
+        if self._calls.cancel(note) and self._shelf.state(note.job) is None:
             stopped = Observation(Phase.STOPPED, reason="stopped before it began")
             self._verdict(note, stopped, None)
 
@@ -345,7 +301,7 @@ class Modal:
                     self._observed(note)  # the last moment at which a verdict can be had
             for app, job in self._account.apps():
                 if job == note.job:
-                    self._end_app(app)
+                    self._calls.end_app(app)
             control = self._account.control()
             with contextlib.suppress(FtlaunchError), translated():
                 control.pop(note.job, None)
@@ -356,24 +312,6 @@ class Modal:
                 f"the end of {note.job} at Modal is not confirmed: {error.message}",
                 hint=f"end it with: modal app stop {PREFIX}{note.job} (or at {DASHBOARD})",
             ) from error
-
-    def _end_app(self, app_id: str) -> None:
-        """Until the list no longer has it. Raises MayStillBill."""
-        end = time.monotonic() + _CONFIRM_S
-        last = "it is still listed"
-        while True:
-            try:
-                self._account.stop(app_id)
-                if all(app != app_id for app, _ in self._account.apps()):
-                    return
-            except FtlaunchError as error:
-                last = error.message
-            if time.monotonic() > end:
-                raise MayStillBill(
-                    f"the app {app_id} at Modal is not stopped: {last}",
-                    hint=f"end it with: modal app stop {app_id} (or at {DASHBOARD})",
-                )
-            time.sleep(0.5)
 
     def _let_go(self, note: Note, keep: Keep) -> Files | None:
         note = self._records.get(note.job) or note

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+from backends import notes
+from backends.notes import Claims
 
 
 class Stage(StrEnum):
@@ -49,13 +50,13 @@ class Note:
     kept: bool = False
 
 
-class Records:
+class Records(Claims):
     """The notes of one state directory. Every method may be repeated after a crash in it."""
 
     def __init__(self, root: Path) -> None:
+        super().__init__(root / "locks")
         self.root = root
         self._jobs = root / "jobs"
-        self._locks = root / "locks"
 
     def all(self) -> list[Note]:
         """Every job that is known here, oldest first."""
@@ -72,15 +73,7 @@ class Records:
 
     def save(self, note: Note) -> Note:
         """Write a note, so that it is there after a power cut as well."""
-        self._jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._jobs / f"{note.job}.json"
-        partial = path.with_name(f".{note.job}.{os.urandom(4).hex()}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with os.fdopen(os.open(partial, flags, 0o600), "w", encoding="utf-8") as file:
-            json.dump(asdict(note), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        notes.write(self._jobs / f"{note.job}.json", json.dumps(asdict(note), indent=1))
         return note
 
     def try_save(self, note: Note) -> Note:
@@ -92,31 +85,6 @@ class Records:
     def forget(self, job: str) -> None:
         """Remove the note of a job of which nothing is wanted."""
         (self._jobs / f"{job}.json").unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def claim(self, job: str) -> Iterator[None]:
-        """Be the only one who changes a job; waits for whoever does."""
-        self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._locks / job, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
-    def claimed(self, job: str) -> bool:
-        """Whether somebody holds the claim now."""
-        try:
-            descriptor = os.open(self._locks / job, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
 
 
 def _read(path: Path) -> Note | None:

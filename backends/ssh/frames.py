@@ -21,8 +21,9 @@ from typing import Any, NamedTuple, Self
 from backends.errors import FtlaunchError, Lost, Refused
 from backends.ssh import programs
 from backends.ssh.errors import Broken
-from backends.ssh.host import CONNECT_S, Host, Marker, read_past
+from backends.ssh.host import Host, read_past
 from backends.ssh.programs import FarError
+from backends.ssh.shell import CONNECT_S, Marker
 
 Header = dict[str, Any]
 Buffer = bytes | bytearray | memoryview

@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -32,37 +32,35 @@ from types import TracebackType
 from typing import IO, Self
 
 from backends.protocol import Progress
+from backends.ssh import lingering
 from backends.ssh.errors import Broken, Denied, NoAnswer, SshError, from_connecting
+from backends.ssh.lingering import Shared
+from backends.ssh.shell import CONNECT_S, Marker, login, looking, surroundings
 from backends.ssh.tunnel import Tunnel
 
-CONNECT_S = 60.0
-"""A connection that has not run its first command by then has failed; ssh's own limit (10 s) does
-not count what a busy machine takes to start a shell."""
 DENIED_PATIENCE = timedelta(seconds=60)
 """Keys land a while after the machine answers."""
 _MASTER_GONE = ("mux_client", "Control master terminated")
 """What a channel's ssh says when its connection is gone, before or after it had opened."""
 _LONGEST_SOCKET = 104 - 1 - 17
 """macOS: 104 bytes with the closing zero; ssh binds a name that is 17 longer, then renames."""
-_PYTHONS = (
-    "python3 python /usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3 "
-    "/venv/bin/python3 /opt/venv/bin/python3 python3.14 python3.13 python3.12 python3.11 "
-    "python3.10 python3.9 pypy3"
-)
-_PROBE = (
-    "import sys, hashlib, json, struct, zlib\nif sys.version_info >= (3, 9): print(sys.executable)"
-)
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a machine is reached."""
+    """Where a machine is reached.
+
+    config  an ssh configuration file that knows `host` by an alias; it says user, port and way
+    """
 
     user: str
     host: str
     port: int = 22
+    config: Path | None = None
 
     def __str__(self) -> str:
+        if self.config is not None:
+            return self.host
         return f"{self.user}@{self.host} (port {self.port})"
 
 
@@ -73,29 +71,6 @@ class Done:
     code: int
     out: bytes
     err: bytes
-
-
-@dataclass(frozen=True)
-class Marker:
-    """What the far end prints before it hands over to a command, and after one has ended."""
-
-    one: str
-    two: str
-
-    @classmethod
-    def new(cls) -> Self:
-        """One that nothing there can print by chance."""
-        return cls(secrets.token_hex(8), secrets.token_hex(8))
-
-    @property
-    def seen(self) -> bytes:
-        """The marker as it is printed."""
-        return f"{self.one}{self.two}".encode()
-
-    @property
-    def printing(self) -> str:
-        """The shell command that prints it."""
-        return f"printf %s%s {self.one} {self.two}"
 
 
 @dataclass
@@ -127,19 +102,31 @@ class _Master:
 class Host:
     """A machine reached by ssh. Cheap to make; connects when first used. Any thread may use it.
 
-    key          the private key; no other, no agent and no configuration file is consulted
+    key          the private key; no other, no agent and no other configuration is consulted
     known_hosts  the file of this one machine's host key: accepted when first seen, then held to
     folder       a private folder with a short name, for the connection's socket
+    lingers      where to connect is dear: the connection is one for all processes that name this
+                 folder, and ends by itself when nobody has used it for LINGER
     """
 
-    def __init__(self, target: Target, *, key: Path, known_hosts: Path, folder: Path) -> None:
+    def __init__(
+        self,
+        target: Target,
+        *,
+        key: Path,
+        known_hosts: Path,
+        folder: Path,
+        lingers: bool = False,
+    ) -> None:
         self.target = target
         self.key = key
         self.known_hosts = known_hosts
+        self._lingers = lingers
         self._folder = folder
         self._own_folder: Path | None = None
         self._connecting = threading.Lock()
         self._master: _Master | None = None
+        self._shared: Shared | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -240,7 +227,7 @@ class Host:
 
     def python(self) -> str | None:
         """The far end's Python, 3.9 or newer, as an absolute path; None when there is none."""
-        return self.connected().python
+        return self._connection().python
 
     def close(self) -> None:
         """Let go of the connection. The next call would make another."""
@@ -256,9 +243,8 @@ class Host:
 
     def spawn(self, script: str, *, stdin: int, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
         """A channel on which a login shell runs `script`; its stdout is a pipe."""
-        self.connected()
-        command = shlex.join(["exec", "sh", "-lc", script])
-        return self._channel([], command, stdin=stdin, stderr=stderr)
+        self._connection()
+        return self._channel([], login(script), stdin=stdin, stderr=stderr)
 
     def failure(self, said: bytes) -> SshError:
         """What it means that a command did not start, given what ssh wrote."""
@@ -268,8 +254,15 @@ class Host:
             return Broken(f"the connection to {self.target} was lost")
         return from_connecting(text, str(self.target), key=self.key, known_hosts=self.known_hosts)
 
+    def _connection(self) -> _Master | Shared:
+        if not self._lingers:
+            return self.connected()
+        with self._connecting:
+            self._shared = lingering.joined(self, self._folder, self._shared)
+            return self._shared
+
     def connected(self) -> _Master:
-        """The connection, made now if there is none."""
+        """The connection of this process, made now if there is none."""
         with self._connecting:
             if self._master is not None and not self._master.alive:
                 self._master.end()
@@ -279,26 +272,46 @@ class Host:
                 self._master.end_with(self)
             return self._master
 
+    def probed(self, socket: Path) -> str | None:
+        """Where the far end's Python is, asked over a connection that is there."""
+        marker = Marker.new()
+        process = subprocess.Popen(
+            [
+                *self.ssh(socket, "no"),
+                "--",
+                self.target.host,
+                login(f"{marker.printing}; {looking(marker)}"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=surroundings(),
+            start_new_session=True,
+        )
+        try:
+            assert process.stderr is not None
+            self._greeting(process, marker, process.stderr)
+            found = self._greeting(process, marker, process.stderr)
+        finally:
+            _put_away(process)
+        return found.decode("utf-8", "surrogateescape") or None
+
     def _connect(self) -> _Master:
         socket = self._socket()
         marker = Marker.new()
-        script = (
-            f"{marker.printing}; for p in {_PYTHONS}; do "
-            f'f=$("$p" -I -S -c {shlex.quote(_PROBE)} 2>/dev/null </dev/null) && [ -n "$f" ] '
-            f'&& break; f=; done; printf %s "$f"; {marker.printing}; exec cat >/dev/null'
-        )
+        script = f"{marker.printing}; {looking(marker)}; exec cat >/dev/null"
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(
                 [
-                    *self._ssh(socket, "yes"),
+                    *self.ssh(socket, "yes"),
                     "--",
                     self.target.host,
-                    shlex.join(["exec", "sh", "-lc", script]),
+                    login(script),
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=said,
-                env=_environment(),
+                env=surroundings(),
                 start_new_session=True,
             )
             master = _Master(process, socket, None)
@@ -329,18 +342,18 @@ class Host:
         stdin: int = subprocess.PIPE,
         stderr: int | IO[bytes] = subprocess.DEVNULL,
     ) -> subprocess.Popen[bytes]:
-        argv = [*self._ssh(self.connected().socket, "no"), *more, "--", self.target.host]
+        argv = [*self.ssh(self._connection().socket, "no"), *more, "--", self.target.host]
         return subprocess.Popen(
             argv if command is None else [*argv, command],
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env=_environment(),
+            env=surroundings(),
             start_new_session=True,
         )
 
-    def _ssh(self, socket: Path, master: str) -> list[str]:
-        """The start of a command line; the host comes next."""
+    def ssh(self, socket: Path, master: str) -> list[str]:
+        """For `lingering`: the start of a command line; the host comes next."""
         options = {
             "IdentitiesOnly": "yes",
             "IdentityAgent": "none",
@@ -358,8 +371,10 @@ class Host:
             "ControlPath": _quoted(socket),
         }
         set_options = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-        where = ["-l", self.target.user, "-p", str(self.target.port)]
-        return ["ssh", "-F", "none", "-T", "-i", str(self.key), *set_options, *where]
+        where = ["-F", "none", "-l", self.target.user, "-p", str(self.target.port)]
+        if self.target.config is not None:
+            where = ["-F", str(self.target.config)]
+        return ["ssh", "-T", "-i", str(self.key), *set_options, *where]
 
     def _socket(self) -> Path:
         folder = self._folder
@@ -421,12 +436,6 @@ def _content(file: IO[bytes]) -> bytes:
     if file.seekable():
         file.seek(0)
     return file.read()
-
-
-def _environment() -> Mapping[str, str]:
-    """Ours, but for what changes ssh's messages or lets it ask."""
-    hidden = {"SSH_ASKPASS", "SSH_ASKPASS_REQUIRE", "SSH_AUTH_SOCK", "DISPLAY", "LANGUAGE"}
-    return {**{k: v for k, v in os.environ.items() if k not in hidden}, "LC_ALL": "C"}
 
 
 def _quoted(path: Path) -> str:

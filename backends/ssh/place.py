@@ -133,6 +133,39 @@ def start(request: Answer) -> Answer:
     runner = os.path.join(home, "runner.py")
     if not os.path.exists(runner):
         return {"absent": True}
+    done = subprocess.run(
+        [sys.executable, "-I", runner, "start", "--", home],
+        env=variables(request),
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        start_new_session=True,  # what ends our connection is not meant for the job
+    )
+    if done.returncode:
+        return {"refused": done.stderr.decode("utf-8", "replace").strip() or "it said nothing"}
+    return {"state": json.loads(done.stdout)}
+
+
+def give(request: Answer) -> Answer:
+    """Leave all that `start` would start the runner with to somebody else on this machine.
+
+    begin  the program that takes it (`begin.py`); answers where it lies
+    """
+    home = request["home"]
+    if not os.path.exists(os.path.join(home, "runner.py")):
+        return {"absent": True}
+    program = beside(request, "begin.py")
+    write_private(program, request["begin"].encode())
+    given = {os.fsdecode(name): os.fsdecode(value) for name, value in variables(request).items()}
+    content = json.dumps({"python": sys.executable, "env": given})
+    write_private(beside(request, "given"), content.encode())
+    return {"begin": program, "python": sys.executable}
+
+
+def variables(request: Answer) -> Dict[bytes, bytes]:
+    """The variables a job is started with; which of the machine's own they are is noted once."""
+    home = request["home"]
     alone = OTHER_PYTHON if "VIRTUAL_ENV" in request["env"] else ()
     names = sorted(os.environ)
     withheld = [name for name in names if WITHHELD.fullmatch(name) or name in alone]
@@ -145,18 +178,12 @@ def start(request: Answer) -> Answer:
         name.encode("utf-8", "surrogateescape"): value.encode("utf-8", "surrogateescape")
         for name, value in request["env"].items()
     }
-    done = subprocess.run(
-        [sys.executable, "-I", runner, "start", "--", home],
-        env={**machine, **over},
-        cwd=home,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        start_new_session=True,  # what ends our connection is not meant for the job
-    )
-    if done.returncode:
-        return {"refused": done.stderr.decode("utf-8", "replace").strip() or "it said nothing"}
-    return {"state": json.loads(done.stdout)}
+    return {**machine, **over}
+
+
+def beside(request: Answer, name: str) -> str:
+    """A file of a job that is not in its run directory."""
+    return os.path.join(os.path.dirname(request["home"]), ".%s.%s" % (request["job"], name))
 
 
 # ── asking, ending, removing ──────────────────────────────────────────────────────────────────────
@@ -225,7 +252,7 @@ def undo(request: Answer) -> Answer:
 
 def claim_of(request: Answer) -> str:
     """The file that says which computer lays a job out (see `laying.py`)."""
-    return os.path.join(os.path.dirname(request["home"]), ".%s.by" % request["job"])
+    return beside(request, "by")
 
 
 def is_laid(request: Answer, name: str) -> bool:
@@ -261,8 +288,9 @@ def remove(request: Answer) -> Answer:
         with contextlib.suppress(FileNotFoundError):
             os.rename(home, os.path.join(trash, "%s.%s" % (request["job"], os.urandom(4).hex())))
     shutil.rmtree(request["begun"], ignore_errors=True)
-    with contextlib.suppress(OSError):
-        os.unlink(claim_of(request))
+    for name in ("by", "begin.py", "given"):
+        with contextlib.suppress(OSError):
+            os.unlink(beside(request, name))
     for name in os.listdir(trash) if os.path.isdir(trash) else []:
         _delete(os.path.join(trash, name))
     return {}
@@ -299,6 +327,7 @@ COMMANDS: Dict[str, Callable[[Answer], Answer]] = {
     "status": status,
     "jobs": jobs,
     "start": start,
+    "give": give,
     "stop": stop,
     "checkpoint": checkpoint,
     "end": end,

@@ -196,6 +196,27 @@ class Workplace:
             words = answer.get("refused", "it was not laid out")
             raise NotLaunched(f"the job's runner did not start: {words}")
 
+    def give(
+        self, job: Job, env: Mapping[str, str], *, note: Mapping[str, str] | None = None
+    ) -> tuple[str, ...]:
+        """Leave what `start` would start the runner with; the command that takes it, once.
+
+        For a machine whose jobs something else starts. Until then the variables lie in a file that
+        only its owner reads, outside the run directory.
+        Raises NotLaunched when the job was not laid out.
+        """
+        given = {**job.env, **env, **job.secrets}
+        begin = Path(__file__).with_name("begin.py").read_text("ascii")
+        with _launching():
+            answer = self._ask(
+                "place", "give", job.name, env=given, note=dict(note or {}), begin=begin
+            )
+        if "begin" not in answer:
+            raise NotLaunched("the job's runner did not start: it was not laid out")
+        home = self.home(job.name)
+        given_at = str(home.with_name(f".{job.name}.given"))
+        return (str(answer["python"]), "-I", str(answer["begin"]), given_at, str(home))
+
     # ── looking ───────────────────────────────────────────────────────────────────────────────
 
     def status(self, job: str) -> Seen:

@@ -10,13 +10,14 @@ fetch          fetch `paths` of `files` into `into`, unable to write files beyon
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -32,6 +33,14 @@ from backends.testing.rig import Rig, make
 
 def run(rig: Rig, **what: Any) -> subprocess.CompletedProcess[bytes]:
     """Run this module on a rig's backend and wait for its end, whatever that is."""
+    with begun(rig, **what) as process:
+        out, err = process.communicate(timeout=rig.patience.total_seconds() + 60)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@contextlib.contextmanager
+def begun(rig: Rig, **what: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """The same while it runs; it has ended when this is left."""
     request = {
         "factory": rig.factory,
         "state_dir": str(rig.options.state_dir),
@@ -39,14 +48,21 @@ def run(rig: Rig, **what: Any) -> subprocess.CompletedProcess[bytes]:
         "environ": dict(rig.options.environ),
         **what,
     }
-    return subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", "backends.testing.child"],
-        input=json.dumps(request).encode(),
-        capture_output=True,
-        check=False,
-        timeout=rig.patience.total_seconds() + 60,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(request).encode())
+        process.stdin.close()
+        process.stdin = None
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def printed_lease(child: subprocess.CompletedProcess[bytes]) -> Lease:

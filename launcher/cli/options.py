@@ -6,22 +6,17 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from launcher import places
 
-if TYPE_CHECKING:
-    ParamType = click.ParamType[Any]  # generic for the newest click, not at run time for 8.1
-else:
-    ParamType = click.ParamType
-
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([dhms]?)")
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0}
 
 
-class Duration(ParamType):
+class Duration(click.ParamType):
     """`90m`, `2h30m`, `1d` or plain seconds."""
 
     name = "time"
@@ -47,7 +42,7 @@ class Duration(ParamType):
             self.fail(f"{value!r} is longer than anything lasts", param, ctx)
 
 
-class Dollars(ParamType):
+class Dollars(click.ParamType):
     """An amount in US dollars, `20` or `$4.50`."""
 
     name = "usd"
@@ -65,7 +60,7 @@ class Dollars(ParamType):
         return amount
 
 
-class Gpu(ParamType):
+class Gpu(click.ParamType):
     """`H100`, `A100-80GB:2`, or several, ranked: `H100,A100-80GB`. `cpu` asks for none."""
 
     name = "gpu[:count]"
@@ -87,7 +82,7 @@ class Gpu(ParamType):
         return kind, int(count or 1)
 
 
-class Assignment(ParamType):
+class Assignment(click.ParamType):
     """`NAME=value`."""
 
     name = "name=value"

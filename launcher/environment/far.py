@@ -20,6 +20,8 @@ _IMAGES: Mapping[str, Mapping[str, str]] = {
     "jarvis": {"template": "axolotl"},
     # The lock on a slim image; a recipe's `image` is used instead.
     "modal": {},
+    # Whatever a cluster's image has is looked at; the lock is installed where that is not enough.
+    "skypilot": {},
 }
 
 TAKE_IMAGES = frozenset({"modal"})

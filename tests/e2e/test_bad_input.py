@@ -194,10 +194,10 @@ def test_a_secret_where_it_would_be_written_down(desk: Any) -> None:
     assert "canary-1" not in given.said + as_variable.said
 
 
-def test_a_stray_word_and_a_backend_that_is_not_built(desk: Any) -> None:
+def test_a_stray_word_and_a_backend_that_nobody_has(desk: Any) -> None:
     lay(desk.here)
     assert_clean(desk.run("train", "recipe.yml", "stray", "--dry-run"), USAGE, "stray")
-    assert_clean(desk.run("train", "recipe.yml", "-b", "skypilot"), USAGE, "not built yet")
+    assert_clean(desk.run("train", "recipe.yml", "-b", "skypolit"), USAGE, "'skypilot'")
 
 
 def test_a_model_that_this_machine_cannot_hold(desk: Any) -> None:

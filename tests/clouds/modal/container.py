@@ -15,7 +15,7 @@ from pathlib import Path
 from clouds.modal.logs import ERR, OUT
 from clouds.modal.volumes import Volume
 
-INIT = Path(__file__).with_name("init.py")
+INIT = Path(__file__).parents[1] / "init.py"
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ")
 
 # A fresh disk over /mnt, the volumes mounted below it, then the first process.

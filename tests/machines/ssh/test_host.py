@@ -229,7 +229,7 @@ class TestPython:
         assert not python.startswith(str(home))
 
     def test_none(self, host: Host, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("backends.ssh.host._PYTHONS", "python3 python")
+        monkeypatch.setattr("backends.ssh.shell._PYTHONS", "python3 python")
         (home / ".profile").write_text("PATH=/nowhere\n")
         assert host.python() is None
 

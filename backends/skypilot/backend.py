@@ -1,0 +1,388 @@
+"""The verbs of the SkyPilot backend."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from backends import rundir
+from backends.errors import (
+    FtlaunchError,
+    Lost,
+    MayStillBill,
+    NotLaunched,
+    Refused,
+    Unreachable,
+    Unsupported,
+)
+from backends.job import Attached, Files, Job
+from backends.layout import require_inside
+from backends.lease import Address, Finding, Keep, Lease, Observation, Phase, Signal
+from backends.offer import Money, Need, Offer
+from backends.protocol import Options, Progress, silent
+from backends.skypilot.copies import Copies
+from backends.skypilot.ending import Ending, require_its_server
+from backends.skypilot.launching import Launching
+from backends.skypilot.leases import NAME, cluster_name, files_of, job_name, lease_of
+from backends.skypilot.offers import Offers
+from backends.skypilot.reach import Reach, reachable
+from backends.skypilot.records import Cluster, Held, JobNote, Records, Stage
+from backends.skypilot.server import Row, Server
+from backends.ssh.programs import FarError
+from backends.ssh.workplace import Workplace
+
+_GUEST = "cluster/"
+
+
+class SkyPilot:
+    """Runs jobs on clusters that the user's SkyPilot makes; docs/backends.md says what lies where.
+
+    The detail narrows where: `aws`, `kubernetes`, `slurm/NAME`, as SkyPilot's own `--infra` has it;
+    `cluster/NAME` is a cluster of the user's own that is up, on which jobs are guests.
+    """
+
+    name = NAME
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        guest = options.detail.removeprefix(_GUEST) if options.detail.startswith(_GUEST) else ""
+        infra = "" if guest else options.detail
+        self._guest = guest
+        self._server = Server(options.environ)
+        self._records = Records(options.state_dir.absolute())
+        self._reach = Reach(self._server, self._records, options.environ)
+        self._copies = Copies(self._records.root / "kept")
+        self._ending = Ending(self._server, self._records, self._reach, self._copies, options.clock)
+        self._offers = Offers(self._server, infra=infra, guest=guest, clock=options.clock)
+        self._launching = Launching(
+            self._server,
+            self._records,
+            self._reach,
+            self._ending,
+            self._copies,
+            guest=guest,
+            clock=options.clock,
+        )
+
+    # ── looking ───────────────────────────────────────────────────────────────────────────────
+
+    def check(self) -> Sequence[Finding]:
+        """See `Backend.check`."""
+        from backends.skypilot import checking
+
+        return checking.check(self._server, self._records)
+
+    def offers(self, need: Need, *, live: bool) -> Sequence[Offer]:
+        """See `Backend.offers`. Raises CredentialsMissing and Unreachable when live."""
+        return self._offers.live(need) if live else self._offers.dated(need)
+
+    def leases(self) -> Sequence[Lease]:
+        """See `Backend.leases`. Raises Unreachable when the server does not say."""
+        rows = {row.name: row for row in self._server.clusters()}
+        found = []
+        for cluster in self._records.all():
+            row = rows.pop(cluster.name, None)
+            if cluster.ours:
+                found += [lease_of(cluster, job) for job in self._billing(cluster, row)]
+            else:
+                alive = [job for job in cluster.open_jobs() if not cluster.jobs[job].verdict]
+                found += [lease_of(cluster, job) for job in alive]
+        return found + [self._stranger(row) for row in rows.values()]
+
+    def _billing(self, cluster: Cluster, row: Row | None) -> list[str]:
+        """The jobs whose leases stand for a cluster that may bill."""
+        if cluster.held is Held.GONE:
+            return []
+        if row is None and not self._records.claimed(cluster.name):
+            return []
+        # Its end failed, perhaps: a release of its last job does it again.
+        return cluster.open_jobs() or list(cluster.jobs)[-1:]
+
+    def _stranger(self, row: Row) -> Lease:
+        """A cluster that another computer made: named after the job that it was made for."""
+        return Lease(
+            backend=NAME,
+            id=row.name,
+            job=job_name(row.name),
+            files=files_of(job_name(row.name)),
+            created_at=datetime.fromtimestamp(row.launched_at, UTC),
+            data={"cluster": row.name},
+        )
+
+    def _taken_over(self, job: str) -> Cluster | None:
+        """The cluster of another computer's job, known here from now on; None: there is none."""
+        rows = self._server.clusters(cluster_name(job))
+        if not rows:
+            return None
+        row = rows[0]
+        now = datetime.fromtimestamp(row.launched_at, UTC).isoformat()
+        cluster = Cluster(
+            name=row.name,
+            created_at=now,
+            server=self._server.url(),
+            cloud=row.cloud,
+            region=row.region,
+            held=Held.UP,
+            since=now,
+            jobs={job: JobNote(lease=row.name, created_at=now, stage=Stage.STARTED)},
+        )
+        root = self._reach.ready(cluster, silent)
+        return self._records.save(replace(cluster, root=root))
+
+    def _cluster(self, job: str) -> Cluster | None:
+        return self._records.of_job(job) or self._taken_over(job)
+
+    # ── how a job stands ──────────────────────────────────────────────────────────────────────
+
+    def observe(self, lease: Lease) -> Observation:
+        """See `Backend.observe`."""
+        try:
+            cluster = self._cluster(lease.job)
+            if cluster is None or cluster.jobs[lease.job].lease != lease.id:
+                return Observation(Phase.LOST, reason="SkyPilot has no cluster of that name")
+            return self._observed(cluster, lease.job)
+        except FtlaunchError as error:
+            return Observation(Phase.UNKNOWN, reason=error.message)
+        except OSError as error:
+            return Observation(Phase.UNKNOWN, reason=str(error))
+
+    def _observed(self, cluster: Cluster, job: str) -> Observation:
+        note = cluster.jobs[job]
+        cost = self._cost(cluster, job)
+        if note.verdict is not None:
+            return _remembered(note.verdict, cost)
+        if note.stage is Stage.RELEASED:
+            return Observation(Phase.LOST, reason="it was let go of before its end", cost=cost)
+        if note.stage is Stage.LAYING:
+            if self._records.claimed(job):
+                return Observation(Phase.STARTING, reason="its cluster is being made", cost=cost)
+            return Observation(Phase.LOST, reason="its launch was cut short", cost=cost)
+        try:
+            with reachable(cluster):
+                return self._seen(cluster, job, self._reach.workplace(cluster))
+        except (Unreachable, FarError) as error:
+            if cluster.held is Held.GONE:
+                raise
+            return self._without_answer(cluster, job, error.message)
+
+    def _seen(self, cluster: Cluster, job: str, place: Workplace) -> Observation:
+        seen = place.status(job)
+        cost = self._cost(cluster, job)
+        if seen.state is None and not seen.alive:
+            found = Observation(Phase.LOST, reason="its files are gone", cost=cost)
+        else:
+            found = rundir.observation(seen.state, alive=seen.alive, cost=cost)
+        if found.phase.ended:
+            self._records.note_verdict(cluster.name, job, _verdict(found))
+        return found
+
+    def _without_answer(self, cluster: Cluster, job: str, why: str) -> Observation:
+        """The cluster is silent: what SkyPilot finds out about it decides."""
+        cost = self._cost(cluster, job)
+        require_its_server(cluster, self._server)
+        rows = self._server.clusters(cluster.name, refresh=True)
+        if rows:
+            self._reach.forget(cluster)
+            return Observation(Phase.UNKNOWN, reason=why, cost=cost)
+        now = self._options.clock()
+        gone = replace(cluster, held=Held.GONE, spent=str(cluster.cost(now)), since=None)
+        cluster = self._records.save(gone)
+        try:
+            with reachable(cluster):
+                return self._seen(cluster, job, self._reach.workplace(cluster))
+        except Lost:
+            why = "its cluster is gone: it took itself down, or somebody else did"
+            lost = Observation(Phase.LOST, reason=why, cost=cost)
+            self._records.note_verdict(cluster.name, job, _verdict(lost))
+            return lost
+
+    def _cost(self, cluster: Cluster, job: str) -> Money:
+        """What the cluster has cost since the job came to it; the user's own costs nothing more."""
+        if not cluster.ours:
+            return Money(Decimal(0))
+        spent = cluster.cost(self._options.clock()) - Decimal(cluster.jobs[job].before)
+        return Money(max(spent, Decimal(0)))
+
+    # ── launching ─────────────────────────────────────────────────────────────────────────────
+
+    def launch(
+        self, job: Job, offer: Offer, *, on_lease: Callable[[Lease], None], progress: Progress
+    ) -> Lease:
+        """See `Backend.launch`."""
+        _refuse(job)
+        try:
+            with self._records.claim(job.name):
+                return self._launching.launch(job, offer, on_lease, progress)
+        except (NotLaunched, Refused, MayStillBill):
+            raise
+        except FtlaunchError as error:
+            raise NotLaunched(error.message, hint=error.hint) from error
+        except OSError as error:
+            raise NotLaunched(
+                f"this machine cannot launch the job: {error}", hint="see: ftlaunch check"
+            ) from error
+
+    # ── a living job ──────────────────────────────────────────────────────────────────────────
+
+    def signal(self, lease: Lease, what: Signal, *, grace: timedelta) -> None:
+        """See `Backend.signal`. Raises Unreachable when the cluster does not take it in."""
+        cluster = self._cluster(lease.job)
+        if cluster is None or cluster.held is Held.GONE:
+            return
+        note = cluster.jobs[lease.job]
+        if note.verdict is not None or note.stage is not Stage.STARTED:
+            return
+        with reachable(cluster):
+            self._reach.workplace(cluster).signal(lease.job, what, grace=grace)
+
+    @contextlib.contextmanager
+    def tunnel(self, lease: Lease, port: int) -> Iterator[Address]:
+        """A private forward over the cluster's ssh alias. See `Backend.tunnel`."""
+        seen = self.observe(lease)
+        cluster = self._records.of_job(lease.job)
+        if seen.phase.ended or cluster is None:
+            raise Lost(f"{lease.job} has ended, so nothing listens on its port {port}")
+        with reachable(cluster), self._reach.host(cluster).forward(port) as address:
+            yield address
+
+    def release(self, lease: Lease, *, keep: Keep) -> Files | None:
+        """See `Backend.release`."""
+        with self._records.claim(lease.job):
+            try:
+                cluster = self._cluster(lease.job)
+            except FtlaunchError as error:
+                raise MayStillBill(
+                    f"SkyPilot does not say how {lease.job} stands: {error.message}",
+                    hint=f"try again, or end it with: sky down {cluster_name(lease.job)}",
+                ) from error
+            if cluster is None:
+                return None
+            with self._records.claim(cluster.name):
+                cluster = self._records.get(cluster.name) or cluster
+                cluster = self._ending.release(cluster, lease.job, keep)
+            return files_of(lease.job) if cluster.jobs[lease.job].kept else None
+
+    # ── files ─────────────────────────────────────────────────────────────────────────────────
+
+    def read(
+        self, files: Files, path: PurePosixPath, *, offset: int, follow: bool
+    ) -> Iterator[bytes]:
+        """See `Backend.read`."""
+        _require_inside(path)
+        cluster, job = self._of(files)
+        if self._copies.has(job):
+            return self._copies.read(job, path, offset=offset, follow=follow)
+        with reachable(cluster):
+            place = self._reach.workplace(cluster)
+            place.host.python()  # connects: a follower is told soon that there is no such file
+            content = place.read(job, path, offset=offset, follow=follow)
+        return _while_reachable(cluster, content)
+
+    def fetch(self, files: Files, paths: Sequence[PurePosixPath], into: Path) -> None:
+        """See `Backend.fetch`."""
+        for path in paths:
+            _require_inside(path)
+        cluster, job = self._of(files)
+        if self._copies.has(job):
+            self._copies.fetch(job, paths, into)
+            return
+        with reachable(cluster):
+            self._reach.workplace(cluster).fetch(job, paths, into, told=silent)
+
+    def listing(self, files: Files) -> Mapping[PurePosixPath, int]:
+        """See `Backend.listing`."""
+        cluster, job = self._of(files)
+        if self._copies.has(job):
+            return self._copies.listing(job)
+        with reachable(cluster):
+            return self._reach.workplace(cluster).listing(job)
+
+    def discard(self, files: Files) -> None:
+        """See `Backend.discard`. Raises Refused while the job still runs."""
+        job = files.data.get("job", files.id)
+        with self._records.claim(job):
+            cluster = self._records.of_job(job)
+            if cluster is None:
+                return
+            if not self._observed(cluster, job).phase.ended:
+                raise Refused(f"{job} still runs", hint="end it first: ftlaunch stop")
+            with self._records.claim(cluster.name):
+                cluster = self._records.get(cluster.name) or cluster
+                self._ending.release(cluster, job, Keep.NOTHING)
+
+    def billed(self, lease: Lease) -> Money | None:  # noqa: ARG002 - the contract names it
+        """SkyPilot multiplies prices, too, and has no cloud's bill. See `Backend.billed`."""
+        return None
+
+    def clean(self) -> Sequence[Finding]:
+        """See `Backend.clean`."""
+        from backends.skypilot import checking
+
+        return checking.clean(self._records)
+
+    def _of(self, files: Files) -> tuple[Cluster, str]:
+        """The cluster whose disk has a job's files. Raises Lost when they are nowhere."""
+        job = files.data.get("job", files.id)
+        cluster = self._cluster(job)
+        note = None if cluster is None else cluster.jobs[job]
+        if cluster is None or note is None or (note.stage is Stage.RELEASED and not note.kept):
+            raise Lost(f"the files of {job!r} are no longer behind SkyPilot")
+        if not cluster.root:
+            raise Lost(f"there are no files of {job!r} yet: its cluster is being made")
+        return cluster, job
+
+
+def _refuse(job: Job) -> None:
+    if job.nodes > 1:
+        raise Unsupported(
+            f"a job on SkyPilot is one node for now, and this one asks for {job.nodes}",
+            hint="ask for one node with more GPUs",
+        )
+    if job.kept_secrets:
+        raise Unsupported(
+            f"SkyPilot keeps no secrets of jobs, so it has no {job.kept_secrets[0]!r}",
+            hint="name a variable of this terminal instead: -s NAME",
+        )
+    for item in job.inputs:
+        if isinstance(item, Attached) and item.files.backend != NAME:
+            raise Unsupported(
+                f"a cluster of SkyPilot's cannot reach files that {item.files.backend} keeps",
+                hint=f"run this job on {item.files.backend}",
+            )
+
+
+def _require_inside(path: PurePosixPath) -> None:
+    try:
+        require_inside(path)
+    except Refused as error:
+        raise Lost(f"{os.fspath(path)!r} is not inside the run directory") from error
+
+
+def _while_reachable(cluster: Cluster, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    with reachable(cluster):
+        yield from chunks
+
+
+def _verdict(seen: Observation) -> dict[str, Any]:
+    return {
+        "phase": seen.phase.value,
+        "exit_code": seen.exit_code,
+        "reason": seen.reason,
+        "state": dict(seen.state) if seen.state is not None else None,
+    }
+
+
+def _remembered(verdict: Mapping[str, Any], cost: Money) -> Observation:
+    return Observation(
+        Phase(verdict["phase"]),
+        verdict["exit_code"],
+        str(verdict["reason"]),
+        cost,
+        verdict["state"],
+    )

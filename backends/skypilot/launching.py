@@ -1,0 +1,289 @@
+"""A launch, step by step; whatever goes wrong, no cluster is left that nobody knows of."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from backends.errors import FtlaunchError, MayStillBill, NotLaunched, Refused, Unsure
+from backends.job import Attached, Job
+from backends.lease import Lease
+from backends.offer import Offer
+from backends.protocol import Progress
+from backends.skypilot.copies import Copies
+from backends.skypilot.ending import Ending
+from backends.skypilot.leases import NAME, cluster_name, lease_of, request_of, require_same
+from backends.skypilot.reach import Reach, reachable
+from backends.skypilot.records import SLURM, Cluster, Held, JobNote, Records, Stage
+from backends.skypilot.server import Row, Server, history
+from backends.ssh import sync
+from backends.ssh.surroundings import plan_software
+from backends.ssh.workplace import Workplace
+
+IDLE_SHARED, IDLE_ALONE = 10, 180
+"""Minutes without a job or a visitor until a cluster takes itself down: where results stay on a
+shared disk, and where they would go with it."""
+
+_START_S, _ASK_S, _LOOK_S = 300.0, 10.0, 0.8
+_OVER = ("FAILED", "FAILED_SETUP", "FAILED_DRIVER", "CANCELLED", "SUCCEEDED")
+
+
+class Launching:
+    """What a launch needs of the backend's parts. `guest` is a cluster of the user's own."""
+
+    def __init__(
+        self,
+        server: Server,
+        records: Records,
+        reach: Reach,
+        ending: Ending,
+        copies: Copies,
+        *,
+        guest: str,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._server = server
+        self._records = records
+        self._reach = reach
+        self._ending = ending
+        self._copies = copies
+        self._guest = guest
+        self._clock = clock
+
+    def launch(
+        self, job: Job, offer: Offer, on_lease: Callable[[Lease], None], told: Progress
+    ) -> Lease:
+        """See `Backend.launch`. The caller holds the claim on the job's name."""
+        known = self._records.of_job(job.name)
+        if known is not None:
+            require_same(known, job)
+            if known.jobs[job.name].stage is Stage.STARTED:
+                on_lease(found := lease_of(known, job.name))
+                return found
+        self._server.require_answer()
+        cluster = known or self._beside(job) or self._new(job, offer)
+        with self._records.claim(cluster.name):
+            cluster = self._records.get(cluster.name) or cluster
+            made_for = cluster.held is Held.ASKED
+            if job.name not in cluster.jobs:
+                note = _note(job, cluster, self._clock())
+                cluster = replace(cluster, jobs={**cluster.jobs, job.name: note})
+            cluster = self._records.save(cluster)
+            found = lease_of(cluster, job.name)
+            try:
+                on_lease(found)
+                if made_for:
+                    cluster = self._up(cluster, job, offer, told)
+                self._start(cluster, job, offer, told)
+            except BaseException as error:
+                raise self._undone(cluster, job, found, error) from error
+        return found
+
+    # ── the cluster ───────────────────────────────────────────────────────────────────────────
+
+    def _new(self, job: Job, offer: Offer) -> Cluster:
+        """A record for a cluster of its own, or for the user's that jobs are guests on."""
+        now = self._clock().isoformat()
+        return Cluster(
+            name=self._guest or cluster_name(job.name),
+            created_at=now,
+            price=str(offer.price.amount),
+            ours=not self._guest,
+            server=self._server.url(),
+        )
+
+    def _beside(self, job: Job) -> Cluster | None:
+        """The cluster that holds what the job builds on; None when there is none, or it is gone.
+
+        What a Slurm cluster's disk holds is seen by every job there.
+        """
+        found: dict[str, Cluster] = {}
+        for item in job.inputs:
+            if not isinstance(item, Attached):
+                continue
+            name = item.files.data.get("job", item.files.id)
+            cluster = self._records.of_job(name)
+            note = None if cluster is None else cluster.jobs[name]
+            lost = (
+                cluster is None or note is None or (note.stage is Stage.RELEASED and not note.kept)
+            )
+            if lost or (cluster and cluster.held is Held.GONE and not cluster.shared):
+                raise Refused(
+                    f"the files of the earlier job {name!r} are no longer behind SkyPilot",
+                    hint="run the earlier job again",
+                )
+            assert cluster is not None
+            if cluster.held is Held.UP:
+                found[cluster.name] = cluster
+        apart = [one for one in found.values() if not one.shared]
+        if len(apart) > 1:
+            raise Refused(
+                "the job builds on files that lie on two clusters",
+                hint="run the earlier jobs on one cluster",
+            )
+        mine = apart or [one for one in found.values() if one.name == self._guest or one.ours]
+        return mine[0] if mine else None
+
+    def _up(self, cluster: Cluster, job: Job, offer: Offer, told: Progress) -> Cluster:
+        """Until the cluster is up, can be reached, and is sure to take itself down."""
+        if cluster.ours:
+            cluster = self._provisioned(cluster, job, offer, told)
+        row = self._row(cluster)
+        if cluster.ours:
+            self._require_autodown(row, _idle(job, offer))
+        now = self._clock().isoformat()
+        since = datetime.fromtimestamp(row.launched_at, UTC).isoformat() if cluster.ours else now
+        cluster = replace(
+            cluster, held=Held.UP, cloud=row.cloud, region=row.region, since=cluster.since or since
+        )
+        told("reaching the cluster")
+        root = self._reach.ready(cluster, told)
+        return self._records.save(replace(cluster, root=root))
+
+    def _provisioned(self, cluster: Cluster, job: Job, offer: Offer, told: Progress) -> Cluster:
+        told("SkyPilot makes a cluster")
+        task = self._task(cluster.name, offer, nodes=job.nodes)
+        request = self._server.launch(task, cluster.name, idle_minutes=_idle(job, offer))
+        cluster = self._records.save(replace(cluster, request=request))
+        self._server.answer(request)
+        return cluster
+
+    def _row(self, cluster: Cluster) -> Row:
+        rows = self._server.clusters(cluster.name)
+        if not rows or rows[0].status != "UP":
+            status = rows[0].status if rows else "not there"
+            raise NotLaunched(
+                f"the cluster {cluster.name!r} is {status}",
+                hint=f"look with: sky status {cluster.name}",
+            )
+        return rows[0]
+
+    def _require_autodown(self, row: Row, minutes: int) -> None:
+        """What was asked for is read back: a cluster that would stay for ever is not used."""
+        if row.down and 0 <= row.autostop <= minutes:
+            return
+        self._server.autostop(row.name, minutes)
+        again = self._server.clusters(row.name)
+        if not again or not again[0].down or not 0 <= again[0].autostop <= minutes:
+            raise NotLaunched(
+                f"the cluster {row.name!r} would not take itself down when it is idle",
+                hint="choose a cloud that can: sky status shows AUTOSTOP",
+            )
+
+    def _task(self, name: str, offer: Offer, *, run: str | None = None, nodes: int = 1) -> Any:
+        sky = self._server.sdk
+        task = sky.Task(name=name, run=run, num_nodes=nodes)
+        wanted = json.loads(offer.data.get("resources", "[]"))
+        if wanted:
+            task.set_resources([sky.Resources(**one) for one in wanted])
+        return task
+
+    # ── the job ───────────────────────────────────────────────────────────────────────────────
+
+    def _start(self, cluster: Cluster, job: Job, offer: Offer, told: Progress) -> None:
+        place = self._reach.workplace(cluster)
+        with reachable(cluster):
+            self._bring_back(cluster, job, place, told)
+            told("looking at the cluster")
+            software = plan_software(place, job, NAME)
+            place.lay(software.job, told=told)
+            if place.status(job.name).state is None:
+                told("starting the job")
+                cluster = self._queued(cluster, software.job, place, offer)
+                self._await_start(cluster, job.name, place)
+        cluster = self._records.get(cluster.name) or cluster
+        self._records.save(cluster.noted(job.name, stage=Stage.STARTED))
+
+    def _bring_back(self, cluster: Cluster, job: Job, place: Workplace, told: Progress) -> None:
+        """Send what earlier jobs left, where it is on no disk of a cluster's any more."""
+        for item in job.inputs:
+            if not isinstance(item, Attached):
+                continue
+            name = item.files.data.get("job", item.files.id)
+            if self._copies.has(name) and name not in cluster.jobs:
+                sync.upload(place.host, place.home(name), self._copies.files(name), told=told)
+
+    def _queued(self, cluster: Cluster, job: Job, place: Workplace, offer: Offer) -> Cluster:
+        """Hand the job to the cluster's own queue: what runs there outlives our connection."""
+        command = place.give(job, {})
+        on = Offer(NAME, offer.gpu, offer.count, offer.price, data=_accelerators(offer))
+        task = self._task(job.name, on, run=f"exec {shlex.join(command)}")
+        number = self._server.execute(task, cluster.name)
+        return self._records.save(cluster.noted(job.name, number=number))
+
+    def _await_start(self, cluster: Cluster, job: str, place: Workplace) -> None:
+        """Until its runner is at work; the queue is asked now and then what it makes of it."""
+        number, began = cluster.jobs[job].number, time.monotonic()
+        asked = began
+        while True:
+            seen = place.status(job)
+            if seen.alive or seen.state is not None:
+                return
+            time.sleep(_LOOK_S)
+            now = time.monotonic()
+            if number is None or now - asked < _ASK_S:
+                continue
+            asked = now
+            said = self._server.job_status(cluster.name, number)
+            if (said in _OVER or now - began > _START_S) and place.status(job).state is None:
+                raise NotLaunched(
+                    f"the cluster's queue did not start the job: {said or 'no answer'}",
+                    hint=f"see: sky logs {cluster.name} {number}",
+                )
+
+    # ── after a failure ───────────────────────────────────────────────────────────────────────
+
+    def _undone(
+        self, cluster: Cluster, job: Job, found: Lease, error: BaseException
+    ) -> BaseException:
+        """Leave nothing of a launch that failed; what is to be raised."""
+        cluster = self._records.get(cluster.name) or cluster
+        try:
+            self._ending.undo(cluster, job.name)
+        except MayStillBill as doubt:
+            told = f"the launch failed, and {doubt.message}"
+            return Unsure(told, intent=job.name, lease=found, hint=doubt.hint)
+        return _as_launch_error(error)
+
+
+def _as_launch_error(error: BaseException) -> BaseException:
+    if not isinstance(error, Exception):
+        return error
+    if isinstance(error, (NotLaunched, Refused, Unsure)):
+        tried = history(error)
+        if tried and not error.hint:
+            error.hint = "tried: " + "; ".join(tried)
+        return error
+    if isinstance(error, FtlaunchError):
+        return NotLaunched(error.message, hint=error.hint)
+    return NotLaunched(f"the launch failed: {error}", hint="nothing was left behind")
+
+
+def _idle(job: Job, offer: Offer) -> int:
+    least = IDLE_SHARED if offer.data.get("cloud") == SLURM else IDLE_ALONE
+    if job.self_release is None:
+        return least
+    return max(1, round(job.self_release.total_seconds() / 60))
+
+
+def _accelerators(offer: Offer) -> dict[str, str]:
+    """What a job asks of its own cluster's queue: its GPUs, all of them."""
+    if offer.gpu is None or not offer.data.get("resources"):
+        return {}
+    wanted = [{"accelerators": one["accelerators"]} for one in json.loads(offer.data["resources"])]
+    return {"resources": json.dumps(wanted[:1])}
+
+
+def _note(job: Job, cluster: Cluster, now: datetime) -> JobNote:
+    return JobNote(
+        lease=f"{cluster.name}.{job.name}.{os.urandom(3).hex()}",
+        created_at=now.isoformat(),
+        request=request_of(job),
+        before=str(cluster.cost(now)),
+    )

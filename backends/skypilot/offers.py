@@ -1,0 +1,210 @@
+"""What can be had behind SkyPilot: what its optimizer answers, or what its price lists say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from backends.errors import Unreachable
+from backends.offer import FREE, Money, Need, Offer
+from backends.skypilot import catalog
+from backends.skypilot.catalog import Instance, Listing
+from backends.skypilot.leases import NAME
+from backends.skypilot.records import SLURM
+from backends.skypilot.server import Considered, Server, translated
+
+GPU_MEMORY_GIB = {
+    "T4": 16, "V100": 16, "A10": 24, "A10G": 24, "L4": 24, "A6000": 48, "L40": 48, "L40S": 48,
+    "A100": 40, "A100-80GB": 80, "H100": 80, "GH200": 96, "H200": 141, "B200": 180, "B300": 288,
+}  # fmt: skip
+"""As the makers of the GPUs state it."""
+
+
+class Offers:
+    """Offers of one backend object. `guest` is a cluster of the user's own that is up."""
+
+    def __init__(
+        self, server: Server, *, infra: str, guest: str, clock: Callable[[], datetime]
+    ) -> None:
+        self._server = server
+        self._infra = infra
+        self._guest = guest
+        self._clock = clock
+
+    # ── asked of the server ───────────────────────────────────────────────────────────────────
+
+    def live(self, need: Need) -> list[Offer]:
+        """What SkyPilot's optimizer considers, of the first kind of GPU that can be had.
+
+        The kinds that come after it stay in the offer: a launch falls back on them in that order.
+        Raises CredentialsMissing, Unreachable.
+        """
+        self._server.require_answer()
+        if self._guest:
+            return self._as_guest(need)
+        for number, wanted in enumerate(ranked := self._wanted(need)):
+            task = self._task(wanted, need)
+            if rows := self._server.considered(task):
+                return [self._offer(row, ranked[number:], need) for row in rows]
+        return []
+
+    def _as_guest(self, need: Need) -> list[Offer]:
+        """A cluster that bills in any case: a job on it costs nothing more."""
+        rows = self._server.clusters(self._guest)
+        if not rows or rows[0].status != "UP":
+            raise Unreachable(
+                f"SkyPilot has no cluster {self._guest!r} that is up",
+                hint="look with: sky status",
+            )
+        kind, count = rows[0].gpu, rows[0].count
+        asked = {(catalog.plain(name), number) for name, number in need.gpus}
+        fits = not asked or (kind is not None and (catalog.plain(kind), count) in asked)
+        return [self._guest_offer(kind, count)] if fits else []
+
+    def _guest_offer(self, kind: str | None, count: int) -> Offer:
+        source = "a cluster of your own, which bills in any case"
+        return Offer(NAME, kind, count, FREE, source=source, read_at=self._clock())
+
+    def _wanted(self, need: Need) -> list[dict[str, Any]]:
+        """What is asked of the optimizer, one after the other."""
+        base: dict[str, Any] = {}
+        if need.cpus is not None:
+            base["cpus"] = f"{need.cpus}+"
+        if need.memory_gib is not None:
+            base["memory"] = f"{need.memory_gib}+"
+        if need.disk_gib is not None:
+            base["disk_size"] = need.disk_gib
+        if need.spot:
+            base["use_spot"] = True
+        places = [f"{self._infra or '*'}/{region}" for region in need.regions] or [self._infra]
+        kinds: Sequence[str | None] = [f"{kind}:{count}" for kind, count in need.gpus] or [None]
+        return [
+            {
+                **base,
+                **({"infra": place} if place else {}),
+                **({"accelerators": kind} if kind else {}),
+            }
+            for kind in kinds
+            for place in places
+        ]
+
+    def _task(self, wanted: dict[str, Any], need: Need) -> Any:
+        sky = self._server.sdk
+        with translated():
+            task = sky.Task(name="ftlaunch-offer", run="true", num_nodes=need.nodes)
+            task.set_resources(sky.Resources(**wanted))
+        return task
+
+    def _offer(self, row: Considered, ranked: list[dict[str, Any]], need: Need) -> Offer:
+        """The row itself comes first, where it was considered; then what was ranked after it."""
+        where = "/".join(part for part in (row.cloud.lower(), row.region) if part)
+        first = {**ranked[0], "infra": where}
+        memory = None if row.gpu is None else GPU_MEMORY_GIB.get(row.gpu)
+        return Offer(
+            backend=NAME,
+            gpu=row.gpu,
+            count=row.count,
+            price=Money(row.cost),
+            region=where,
+            spot=need.spot,
+            memory_gib=row.memory_gib,
+            gpu_memory_gib=None if memory is None else float(memory),
+            cpus=row.cpus,
+            disk_gib=need.disk_gib,
+            source="SkyPilot's optimizer, live",
+            read_at=self._clock(),
+            data={"resources": json.dumps([first, *ranked[1:]]), "cloud": row.cloud},
+        )
+
+    # ── read from its lists ───────────────────────────────────────────────────────────────────
+
+    def dated(self, need: Need) -> list[Offer]:
+        """What its price lists have, cheapest first."""
+        if self._guest:
+            return [] if need.gpus else [self._guest_offer(None, 0)]
+        narrowed = self._infra.partition("/")[0].lower()
+        if narrowed in {"slurm", "kubernetes", "k8s", "ssh"}:
+            return [replace(_unpriced(self._infra, need), read_at=self._clock())]
+        found = [
+            _dated(row, listing, need)
+            for listing in catalog.listings(self._server.home)
+            if not narrowed or listing.cloud == narrowed
+            for row in _cheapest(listing)
+            if _fits(row, need)
+        ]
+        return sorted(found, key=lambda offer: offer.price.amount)
+
+
+def _unpriced(infra: str, need: Need) -> Offer:
+    """Hardware of the user's own, which SkyPilot has no price list of: its configuration may."""
+    kind, count = next(iter(need.gpus), (None, 0))
+    wanted = {"infra": infra, **({"accelerators": f"{kind}:{count}"} if kind else {})}
+    cloud = SLURM if infra.lower().startswith("slurm") else "Kubernetes"
+    memory = None if kind is None else GPU_MEMORY_GIB.get(kind)
+    return Offer(
+        NAME,
+        kind,
+        count,
+        FREE,
+        region=infra,
+        gpu_memory_gib=None if memory is None else float(memory),
+        source=f"no price is known of {infra} without its SkyPilot server",
+        data={"resources": json.dumps([wanted]), "cloud": cloud},
+    )
+
+
+def _cheapest(listing: Listing) -> list[Instance]:
+    """One row an instance type: where it is cheapest."""
+    best: dict[str, Instance] = {}
+    for row in listing.rows:
+        known = best.get(row.name)
+        if row.price is not None and (known is None or row.price < (known.price or 0)):
+            best[row.name] = row
+    return list(best.values())
+
+
+def _fits(row: Instance, need: Need) -> bool:
+    price = row.spot if need.spot else row.price
+    if price is None or need.nodes > 1:
+        return False
+    if need.cpus and (row.cpus or 0) < need.cpus:
+        return False
+    if need.memory_gib and (row.memory_gib or 0) < need.memory_gib:
+        return False
+    if need.regions and row.region not in need.regions:
+        return False
+    if need.cpu_only:
+        return row.gpu is None
+    if need.gpus:
+        wanted = {(catalog.plain(kind), count) for kind, count in need.gpus}
+        return row.gpu is not None and (catalog.plain(row.gpu), row.count) in wanted
+    return row.gpu is not None
+
+
+def _dated(row: Instance, listing: Listing, need: Need) -> Offer:
+    price = row.spot if need.spot else row.price
+    memory = None if row.gpu is None else GPU_MEMORY_GIB.get(row.gpu)
+    wanted: dict[str, Any] = {"infra": row.cloud, "instance_type": row.name}
+    if row.gpu is not None:
+        wanted["accelerators"] = f"{row.gpu}:{row.count}"
+    if need.spot:
+        wanted["use_spot"] = True
+    return Offer(
+        backend=NAME,
+        gpu=row.gpu,
+        count=row.count,
+        price=Money(Decimal(str(price))),
+        region=f"{row.cloud}/{row.region}" if row.region else row.cloud,
+        spot=need.spot,
+        memory_gib=row.memory_gib,
+        gpu_memory_gib=None if memory is None else float(memory),
+        cpus=None if row.cpus is None else int(row.cpus),
+        disk_gib=need.disk_gib,
+        source=listing.source,
+        read_at=listing.read_at,
+        data={"resources": json.dumps([wanted]), "cloud": row.cloud},
+    )

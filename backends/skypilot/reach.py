@@ -1,0 +1,171 @@
+"""From a cluster's record to its workplace: over the ssh alias that SkyPilot writes for it.
+
+On Slurm the run directories are on the disk that its nodes share, in the user's own home there:
+once the cluster is gone they are reached over the login node, as `~/.slurm/config` says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+
+from backends.errors import Lost, NotLaunched, Unreachable
+from backends.protocol import Progress
+from backends.skypilot.records import Cluster, Held, Records
+from backends.skypilot.server import Server
+from backends.ssh.errors import SshError
+from backends.ssh.host import Host, Target
+from backends.ssh.workplace import Workplace
+
+FOLDER = "ftlaunch"
+"""What a folder of ours is called in the user's home on a cluster."""
+
+_PATIENCE = timedelta(minutes=3)
+_SOON = timedelta(minutes=1)
+_ALIAS_S = 120.0
+_HOME = 'getent passwd "$(id -u)" | cut -d: -f6 | grep . || printf \'%s\\n\' "$HOME"'
+
+
+class Reach:
+    """The workplaces of one process's clusters."""
+
+    def __init__(self, server: Server, records: Records, environ: Mapping[str, str]) -> None:
+        self._server = server
+        self._records = records
+        self._environ = environ
+        self._hosts: dict[str, Host] = {}
+
+    def forget(self, cluster: Cluster) -> None:
+        """Let go of the connection to a cluster."""
+        if (known := self._hosts.pop(cluster.name, None)) is not None:
+            known.close()
+
+    def workplace(self, cluster: Cluster) -> Workplace:
+        """Where jobs lie: on the cluster while it is up, else on the disk that it shared.
+
+        Raises Lost when there is neither, Unreachable when SkyPilot does not say how it is reached.
+        """
+        gone = cluster.held is Held.GONE
+        host = self._login(cluster) if gone else self.host(cluster)
+        return Workplace(host, PurePosixPath(cluster.root), by=self._records.computer())
+
+    def ready(self, cluster: Cluster, told: Progress) -> str:
+        """Wait until a cluster that is up takes commands; the folder on it that is ours.
+
+        Raises NotLaunched.
+        """
+        try:
+            host = self.host(cluster)
+            host.wait(_PATIENCE, told=told)
+            done = host.run(["sh", "-c", _HOME], timeout=_SOON)
+        except SshError as error:
+            raise NotLaunched(
+                f"the cluster {cluster.name!r} is up and cannot be reached: {error.message}",
+                hint=f"try yourself with: sky status {cluster.name} && ssh {cluster.name}",
+            ) from error
+        home = done.out.decode("utf-8", "surrogateescape").strip()
+        if done.code or not home.startswith("/"):
+            raise NotLaunched(f"the cluster {cluster.name!r} does not say where its home is")
+        return str(PurePosixPath(home) / FOLDER)
+
+    def host(self, cluster: Cluster) -> Host:
+        """The connection to a cluster's first node, made on first use."""
+        known = self._hosts.get(cluster.name)
+        if known is None:
+            config = self._alias(cluster.name)
+            key = config.parents[1] / "ssh-keys" / f"{cluster.name}.key"
+            known = self._made(cluster.name, config, key)
+            self._hosts[cluster.name] = known
+        return known
+
+    def _alias(self, name: str) -> Path:
+        """SkyPilot's own ssh configuration of a cluster: its command line is what writes it."""
+        path = self._server.home / ".sky" / "generated" / "ssh" / name
+        if path.exists():
+            return path
+        argv = [sys.executable, "-c", _COMMAND, "status", name]
+        try:
+            subprocess.run(
+                argv,
+                env=dict(self._environ),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_ALIAS_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Unreachable(f"SkyPilot does not say how {name} is reached: {error}") from error
+        if not path.exists():
+            raise Unreachable(
+                f"SkyPilot does not say how the cluster {name!r} is reached",
+                hint=f"look with: sky status {name}",
+            )
+        return path
+
+    def _login(self, cluster: Cluster) -> Host:
+        """The login node of the Slurm cluster that a cluster was on. Raises Lost."""
+        if not cluster.shared:
+            raise Lost(f"the cluster {cluster.name!r} is gone, and its disk with it")
+        name = f"login-{cluster.region}"
+        known = self._hosts.get(name)
+        if known is None:
+            config = self._server.home / ".slurm" / "config"
+            if not config.exists():
+                raise Lost(
+                    f"what {cluster.name} left is on the disk of the Slurm cluster "
+                    f"{cluster.region!r}, and ~/.slurm/config is not on this computer"
+                )
+            known = self._made(cluster.region, config, _identity(config, self._environ))
+            self._hosts[name] = known
+        return known
+
+    def _made(self, alias: str, config: Path, key: Path) -> Host:
+        hosts = self._records.root / "hosts"
+        hosts.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target = Target(user="", host=alias, config=config)
+        # A way through the API server takes seconds to make: all our processes share it.
+        return Host(
+            target, key=key, known_hosts=hosts / alias, folder=self._sockets(), lingers=True
+        )
+
+    def _sockets(self) -> Path:
+        """A folder with a short name, the same for all processes of this user and state folder."""
+        named = hashlib.sha256(os.fsencode(self._records.root)).hexdigest()[:12]
+        folder = Path(tempfile.gettempdir()) / f"ftl-{os.getuid()}-{named}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.lstat().st_uid != os.getuid() or folder.is_symlink():
+            raise Unreachable(f"{folder} is somebody else's: remove it")
+        return folder
+
+
+_COMMAND = "import sys; from sky.client.cli.command import cli; sys.exit(cli())"
+
+
+def _identity(config: Path, environ: Mapping[str, str]) -> Path:
+    """The key that a configuration names first; `~` is the user's HOME, as SkyPilot takes it."""
+    home = environ.get("HOME") or str(Path.home())
+    for line in config.read_text("utf-8", "replace").splitlines():
+        word, _, value = line.strip().partition(" ")
+        if word.lower() == "identityfile":
+            path = value.strip().strip('"')
+            return Path(home + path[1:] if path.startswith("~") else os.path.expanduser(path))  # noqa: PTH111
+    return Path(home) / ".ssh" / "id_rsa"
+
+
+@contextlib.contextmanager
+def reachable(cluster: Cluster) -> Iterator[None]:
+    """What ssh raises becomes Unreachable: the cluster is there, and does not answer."""
+    try:
+        yield
+    except SshError as error:
+        raise Unreachable(
+            f"the cluster {cluster.name!r} does not answer: {error.message}",
+            hint=error.hint or "try again; it bills until it is released",
+        ) from error

@@ -1,0 +1,93 @@
+"""One side of the rig: a process in a mount namespace of its own, and the daemons it was told of.
+
+    python -m clouds.skypilot.world FOLDER laptop|cluster
+
+It takes one JSON object a line: {"do": "start", "name": …, "argv": […], "env": {…}} or
+{"do": "end" or "signal", "name": …, "signal": 15}, answers each with a line, and when its standard
+input ends it ends what it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_GRACE_S = 10.0
+
+
+class World:
+    """The daemons of one side, by name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, argv: Sequence[str], env: Mapping[str, str]) -> dict[str, Any]:
+        """Start a daemon; its output goes to a log of that name."""
+        with (self._folder / f"{name}.log").open("ab") as log:
+            started = subprocess.Popen(
+                argv,
+                env=dict(env),
+                cwd=env.get("HOME", "/"),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._running[name] = started
+        return {"pid": started.pid}
+
+    def signal(self, name: str, number: int) -> dict[str, Any]:
+        """Send a signal to a daemon and all of its session."""
+        os.killpg(self._running[name].pid, number)
+        return {}
+
+    def end(self, name: str, number: int) -> dict[str, Any]:
+        """Send a signal to a daemon and all of its session, and wait for its end."""
+        found = self._running.pop(name)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(found.pid, number)
+        try:
+            found.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(found.pid, signal.SIGKILL)
+            found.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(found.pid, signal.SIGKILL)
+        return {"code": found.returncode}
+
+    def all_ended(self) -> None:
+        """End every daemon, the last one first."""
+        for name in reversed(list(self._running)):
+            self.end(name, signal.SIGTERM)
+
+
+def main(folder: Path, side: str) -> None:
+    """Serve requests until nobody is there to make any."""
+    world = World(folder / "log")
+    print(json.dumps({"side": side, "pid": os.getpid(), "at": time.time()}), flush=True)
+    try:
+        for line in sys.stdin:
+            asked = json.loads(line)
+            if asked["do"] == "start":
+                answer = world.start(asked["name"], asked["argv"], asked["env"])
+            elif asked["do"] == "signal":
+                answer = world.signal(asked["name"], asked["signal"])
+            else:
+                answer = world.end(asked["name"], asked["signal"])
+            print(json.dumps(answer), flush=True)
+    finally:
+        world.all_ended()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

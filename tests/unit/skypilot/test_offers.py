@@ -1,0 +1,86 @@
+"""Offers without a server: SkyPilot's price lists on this disk, or the few rows that came along."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from backends.offer import FREE, Need
+from backends.skypilot import catalog
+from backends.skypilot.offers import Offers
+from backends.skypilot.server import Server
+
+HEAD = (
+    "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region\n"
+)
+AWS = """g6.xlarge,L4,1.0,4.0,16.0,"{'Gpus': []}",0.8048,0.3,us-east-1
+g6.xlarge,L4,1.0,4.0,16.0,,0.9,0.25,eu-west-1
+p5.48xlarge,H100,8.0,192.0,2048.0,,55.04,,us-east-1
+m6i.large,,,2.0,8.0,,0.096,0.04,us-east-1
+odd,L4,one,4.0,16.0,,free,,x
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    for cloud in ("aws", "hyperstack", "jarvislabs"):
+        folder = tmp_path / catalog.FOLDER / cloud
+        folder.mkdir(parents=True)
+        (folder / "vms.csv").write_text(HEAD + AWS)
+        os.utime(folder / "vms.csv", (1_790_000_000, 1_790_000_000))
+    return tmp_path
+
+
+def offers(home: Path, infra: str = "", guest: str = "") -> Offers:
+    server = Server({"HOME": str(home)})
+    return Offers(server, infra=infra, guest=guest, clock=lambda: datetime.now(UTC))
+
+
+def test_a_list_on_disk_is_read_with_its_age_and_only_of_clouds_that_skypilot_has(
+    home: Path,
+) -> None:
+    found = offers(home).dated(Need(gpus=(("l4", 1),)))
+    assert [(one.gpu, one.count, one.price.amount, one.region) for one in found] == [
+        ("L4", 1, Decimal("0.8048"), "aws/us-east-1")
+    ]
+    assert found[0].source == "SkyPilot's list of aws"
+    assert found[0].read_at == datetime.fromtimestamp(1_790_000_000, UTC)
+    assert json.loads(found[0].data["resources"]) == [
+        {"infra": "aws", "instance_type": "g6.xlarge", "accelerators": "L4:1"}
+    ]
+
+
+def test_needs_narrow_what_is_offered(home: Path) -> None:
+    mine = offers(home)
+    assert [one.gpu for one in mine.dated(Need())] == ["L4", "H100"]
+    assert [one.count for one in mine.dated(Need(gpus=(("H100", 8),)))] == [8]
+    assert mine.dated(Need(gpus=(("H100", 1),))) == []
+    assert [one.price.amount for one in mine.dated(Need(cpu_only=True))] == [Decimal("0.096")]
+    assert mine.dated(Need(memory_gib=64))[0].gpu == "H100"
+    spot = mine.dated(Need(gpus=(("L4", 1),), spot=True))
+    assert [(one.price.amount, one.spot) for one in spot] == [(Decimal("0.3"), True)]
+    assert offers(home, "gcp").dated(Need()) == []
+
+
+def test_without_lists_a_few_rows_are_there_and_say_so(tmp_path: Path) -> None:
+    found = offers(tmp_path).dated(Need())
+    assert {one.region for one in found} == {"lambda"}
+    assert all("in part" in one.source and "sky show-gpus" in one.source for one in found)
+    assert [one.price.amount for one in found] == sorted(one.price.amount for one in found)
+
+
+def test_hardware_of_one_s_own_has_no_price_list(tmp_path: Path) -> None:
+    (found,) = offers(tmp_path, "slurm/lab").dated(Need(gpus=(("H100", 2),)))
+    assert (found.gpu, found.count, found.price) == ("H100", 2, FREE)
+    assert "no price is known" in found.source
+
+
+def test_a_guest_costs_nothing_more(tmp_path: Path) -> None:
+    (found,) = offers(tmp_path, guest="mine").dated(Need())
+    assert found.price.amount == 0
+    assert "bills in any case" in found.source

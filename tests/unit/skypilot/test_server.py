@@ -1,0 +1,117 @@
+"""What SkyPilot says, in our words: its tables, its settings, its errors."""
+
+from __future__ import annotations
+
+import importlib.util
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from backends.errors import CredentialsMissing, Lost, NoCapacity, NotLaunched, Refused, Unreachable
+from backends.skypilot.records import Cluster
+from backends.skypilot.server import KINDS, LOCAL, Considered, Server, _ours, _table, history
+
+TABLE = """\x1b[2mConsidered resources (1 node):\x1b[0m
+------------------------------------------------------------------------------------
+ INFRA               INSTANCE          vCPUs   Mem(GB)   GPUS        COST ($)   CHOSEN
+------------------------------------------------------------------------------------
+ RunPod (CA)         1x_H100_SECURE    16      80        H100:1      2.39       \x1b[32m   ✔\x1b[0m
+ GCP (us-central1)   a3-highgpu-1g     26      234       H100:1      5.38
+ Slurm (tiny)        -                 4       16        H100:1      2.50
+ AWS (us-east-1)     m6i.large         2       8         -           0.10
+------------------------------------------------------------------------------------
+Multiple RunPod instances satisfy H100:1. (not a row)
+"""
+
+
+def test_the_optimizer_s_table_is_read_as_rows() -> None:
+    rows = list(_table(TABLE))
+    assert [(row.cloud, row.region, row.gpu, row.count) for row in rows] == [
+        ("RunPod", "CA", "H100", 1),
+        ("GCP", "us-central1", "H100", 1),
+        ("Slurm", "tiny", "H100", 1),
+        ("AWS", "us-east-1", None, 0),
+    ]
+    assert rows[2] == Considered("Slurm", "tiny", 4, 16.0, "H100", 1, Decimal("2.50"))
+
+
+@pytest.mark.parametrize("text", ["", "nothing fits", TABLE.splitlines()[4], "INFRA  COST ($)\n x"])
+def test_what_is_no_table_has_no_rows(text: str) -> None:
+    assert list(_table(text)) == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "config", "url"),
+    [
+        ({}, "", LOCAL),
+        ({"SKYPILOT_API_SERVER_LOCAL_PORT": "4000"}, "", "http://127.0.0.1:4000"),
+        ({}, "api_server:\n  endpoint: https://a.example/\n", "https://a.example"),
+        ({}, "jobs:\n  endpoint: https://not.it\n", LOCAL),
+        (
+            {"SKYPILOT_API_SERVER_ENDPOINT": "https://b.example/"},
+            "api_server:\n  endpoint: https://a.example\n",
+            "https://b.example",
+        ),
+    ],
+)
+def test_which_server_is_asked(
+    tmp_path: Path, environ: dict[str, str], config: str, url: str
+) -> None:
+    (tmp_path / ".sky").mkdir()
+    (tmp_path / ".sky" / "config.yaml").write_text(config)
+    assert Server({"HOME": str(tmp_path), **environ}).url() == url
+
+
+def test_a_server_that_is_not_there_is_unreachable_and_is_not_started(tmp_path: Path) -> None:
+    server = Server({"HOME": str(tmp_path), "SKYPILOT_API_SERVER_ENDPOINT": "http://127.0.0.1:9"})
+    with pytest.raises(Unreachable, match="no SkyPilot API server answers") as raised:
+        server.require_answer()
+    assert "sky api start" in raised.value.hint
+
+
+def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
+    server = Server({"HOME": str(tmp_path), "SKYPILOT_API_SERVER_ENDPOINT": "file:///etc/passwd"})
+    with pytest.raises(Refused, match="no address"):
+        server.require_answer()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("ApiServerConnectionError", Unreachable),
+        ("ResourcesUnavailableError", NoCapacity),
+        ("ClusterDoesNotExist", Lost),
+        ("NoCloudAccessError", CredentialsMissing),
+        ("APIVersionMismatchError", Refused),
+        ("SomethingNew", NotLaunched),
+    ],
+)
+def test_an_error_is_one_sentence_of_ours(name: str, kind: type[Exception]) -> None:
+    made = type(name, (Exception,), {})("\x1b[31mIt is so.\x1b[0m\nAnd a page\nof more.")
+    found = _ours(made)
+    assert type(found) is kind
+    assert found.message.endswith("It is so")
+    assert "\n" not in found.message
+
+
+def test_every_error_that_is_named_is_one_that_skypilot_or_its_http_library_has() -> None:
+    exceptions = pytest.importorskip("requests.exceptions")
+    found = importlib.util.find_spec("sky")
+    assert found is not None
+    text = Path(str(found.origin)).with_name("exceptions.py").read_text()
+    for name in KINDS:
+        assert f"class {name}(" in text or hasattr(exceptions, name), name
+
+
+def test_what_was_tried_is_told() -> None:
+    error = NoCapacity("none")
+    cause = Exception("all")
+    cause.failover_history = [ValueError("no H100 in a"), ValueError("quota in b")]  # type: ignore[attr-defined]
+    error.__cause__ = cause
+    assert history(error) == ["no H100 in a", "quota in b"]
+
+
+def test_a_cluster_that_was_made_elsewhere_costs_by_its_clock() -> None:
+    assert Cluster(name="c", created_at="2026-01-01T00:00:00+00:00", cloud="Slurm").shared
+    assert not Cluster(name="c", created_at="2026-01-01T00:00:00+00:00", cloud="AWS").shared
