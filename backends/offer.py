@@ -67,6 +67,8 @@ class Offer:
                not while files are sent
     plain      the same without a GPU, where each job is rented for by itself: for jobs that need
                none. None: such a job runs on what the others run on
+    alone      what becomes of it when its job is over and nobody looks, in a phrase; empty: it
+               goes on billing, unless the job is to let go of it (`Job.self_release`)
     data       the backend's own note of what to ask for
     """
 
@@ -85,6 +87,7 @@ class Offer:
     here: bool = False
     ends: bool = False
     plain: Offer | None = None
+    alone: str = ""
     data: Mapping[str, str] = field(default_factory=dict)
 
     def cost_of(self, duration: timedelta) -> Money:

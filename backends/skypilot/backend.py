@@ -100,7 +100,9 @@ class SkyPilot:
         if cluster.held is Held.GONE:
             return []
         if row is None and not self._records.claimed(cluster.name):
-            return []
+            # Whoever asked for it may have died: what was asked is done all the same.
+            young = cluster.held is Held.ASKED and bool(self._server.at_work(cluster.name))
+            return cluster.open_jobs() if young else []
         # Its end failed, perhaps: a release of its last job does it again.
         return cluster.open_jobs() or list(cluster.jobs)[-1:]
 

@@ -61,9 +61,6 @@ class Ending:
         if number is not None:
             with contextlib.suppress(FtlaunchError):
                 self._server.cancel(cluster.name, number)
-        if cluster.request and cluster.held is Held.ASKED:
-            with contextlib.suppress(FtlaunchError):
-                self._server.cancel_request(cluster.request)
         cluster = self.settle(cluster.without(job))
         if not cluster.jobs:
             self._records.forget(cluster.name)
@@ -92,6 +89,8 @@ class Ending:
             if number:
                 time.sleep(_PAUSE_S)
             try:
+                # One that is still being made would be there after its end.
+                self._server.cancel_requests(cluster.name)
                 self._server.down(cluster.name)
                 if not self._server.clusters(cluster.name):
                     return self._records.try_save(replace(cluster, held=Held.GONE))
@@ -127,7 +126,8 @@ class Ending:
             return False
         try:
             require_its_server(cluster, self._server)
-            return bool(self._server.clusters(cluster.name))
+            name = cluster.name
+            return bool(self._server.clusters(name) or self._server.at_work(name))
         except FtlaunchError as error:
             raise MayStillBill(
                 f"SkyPilot does not say how {cluster.name!r} stands: {error.message}",

@@ -19,16 +19,13 @@ from backends.protocol import Progress
 from backends.skypilot.copies import Copies
 from backends.skypilot.ending import Ending
 from backends.skypilot.leases import NAME, cluster_name, lease_of, request_of, require_same
+from backends.skypilot.offers import idle_minutes
 from backends.skypilot.reach import Reach, reachable
-from backends.skypilot.records import SLURM, Cluster, Held, JobNote, Records, Stage
+from backends.skypilot.records import Cluster, Held, JobNote, Records, Stage
 from backends.skypilot.server import Row, Server, history
 from backends.ssh import sync
 from backends.ssh.surroundings import plan_software
 from backends.ssh.workplace import Workplace
-
-IDLE_SHARED, IDLE_ALONE = 10, 180
-"""Minutes without a job or a visitor until a cluster takes itself down: where results stay on a
-shared disk, and where they would go with it."""
 
 _START_S, _ASK_S, _LOOK_S = 300.0, 10.0, 0.8
 _OVER = ("FAILED", "FAILED_SETUP", "FAILED_DRIVER", "CANCELLED", "SUCCEEDED")
@@ -71,6 +68,8 @@ class Launching:
         with self._records.claim(cluster.name):
             cluster = self._records.get(cluster.name) or cluster
             made_for = cluster.held is Held.ASKED
+            if made_for and cluster.ours:
+                cluster = replace(cluster, price=str(offer.price.amount))
             if job.name not in cluster.jobs:
                 note = _note(job, cluster, self._clock())
                 cluster = replace(cluster, jobs={**cluster.jobs, job.name: note})
@@ -266,10 +265,11 @@ def _as_launch_error(error: BaseException) -> BaseException:
 
 
 def _idle(job: Job, offer: Offer) -> int:
-    least = IDLE_SHARED if offer.data.get("cloud") == SLURM else IDLE_ALONE
+    least = idle_minutes(offer.data.get("cloud", ""))
     if job.self_release is None:
         return least
-    return max(1, round(job.self_release.total_seconds() / 60))
+    # Sooner is no favour where the results would go with it.
+    return max(least, round(job.self_release.total_seconds() / 60))
 
 
 def _accelerators(offer: Offer) -> dict[str, str]:

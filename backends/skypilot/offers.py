@@ -24,6 +24,26 @@ GPU_MEMORY_GIB = {
 """As the makers of the GPUs state it."""
 
 
+IDLE_SHARED, IDLE_ALONE = 10, 180
+"""Minutes without a job or a visitor until a cluster takes itself down: where results stay on a
+shared disk, and where they go with it."""
+
+
+def idle_minutes(cloud: str) -> int:
+    """How long a cluster of that cloud waits for somebody when its jobs are over."""
+    return IDLE_SHARED if cloud == SLURM else IDLE_ALONE
+
+
+def alone(cloud: str) -> str:
+    """See `Offer.alone`."""
+    if cloud == SLURM:
+        return (
+            f"its cluster takes itself down after {IDLE_SHARED} minutes; results stay on its disk"
+        )
+    hours = IDLE_ALONE // 60
+    return f"its cluster takes itself down after {hours} hours, with results that nobody fetched"
+
+
 class Offers:
     """Offers of one backend object. `guest` is a cluster of the user's own that is up."""
 
@@ -117,6 +137,7 @@ class Offers:
             disk_gib=need.disk_gib,
             source="SkyPilot's optimizer, live",
             read_at=self._clock(),
+            alone=alone(row.cloud),
             data={"resources": json.dumps([first, *ranked[1:]]), "cloud": row.cloud},
         )
 
@@ -206,5 +227,6 @@ def _dated(row: Instance, listing: Listing, need: Need) -> Offer:
         disk_gib=need.disk_gib,
         source=listing.source,
         read_at=listing.read_at,
+        alone=alone(row.cloud),
         data={"resources": json.dumps([wanted]), "cloud": row.cloud},
     )

@@ -194,10 +194,17 @@ class Server:
                     raise
                 time.sleep(1.0)
 
-    def cancel_request(self, request: str) -> None:
-        """Ask for the end of a request; one that is over is well."""
+    def at_work(self, name: str) -> list[str]:
+        """The ids of requests about a cluster that are not over: it may still be made."""
         with translated():
-            self.sdk.get(self.sdk.api_cancel([request], silent=True))
+            found = self.sdk.api_status(cluster_name=name)
+        return [str(one.request_id) for one in found]
+
+    def cancel_requests(self, name: str) -> None:
+        """Ask for the end of all that is still done about a cluster."""
+        if asked := self.at_work(name):
+            with translated():
+                self.sdk.get(self.sdk.api_cancel(asked, silent=True))
 
     def execute(self, task: Any, name: str) -> int:
         """Run a task on a cluster; its job's number there."""

@@ -110,6 +110,9 @@ def warn_of_bills(prepared: Prepared) -> None:
     if offer.ends:
         click.echo("  it bills while it works, also when this computer is off, and no longer")
         return
+    if offer.alone:
+        click.echo(f"  when the job is over and this computer is off, {offer.alone}")
+        return
     if ending(prepared.run.on_finish, offer).linger is not None:
         click.echo("  when the job is over and this computer is off, the machine pauses itself")
         return

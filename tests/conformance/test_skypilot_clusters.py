@@ -15,8 +15,8 @@ from backends.job import Attached
 from backends.lease import Keep, Lease, Phase
 from backends.offer import Need, Offer
 from backends.protocol import silent
-from backends.skypilot.launching import IDLE_SHARED
 from backends.skypilot.leases import cluster_name
+from backends.skypilot.offers import IDLE_SHARED
 from backends.skypilot.records import Cluster
 from backends.skypilot.server import Server
 from backends.testing import child, programs
@@ -100,7 +100,7 @@ def test_a_launch_that_is_cut_short_is_found_and_done_once(rig: OnSky, bench: Be
     with child.begun(rig, **asked) as launching:
         bench.until("an allocation", lambda: rig.provider.allocations() or None)
         launching.kill()
-    (lease,) = rig.backend().leases()
+    (lease,) = rig.backend().leases()  # of a launcher that is no more
     assert lease.job == job.name
     assert rig.backend().observe(lease).phase is Phase.LOST
     again = bench.backend.launch(job, small(bench), on_lease=bench.remember, progress=silent)
