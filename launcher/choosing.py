@@ -80,6 +80,8 @@ def _nothing(backend: Backend, need: Need, *, dry: bool) -> BadInput | NoCapacit
     wanted = words(need)
     known = [offer.gpu for offer in backend.offers(Need(), live=False) if offer.gpu]
     for kind, _ in need.gpus:
+        if kind.lower() in {name.lower() for name in known}:
+            continue  # there is one, in other numbers
         if known and not backend.offers(Need(gpus=((kind, 1),)), live=False):
             return _unknown(backend, kind, list(dict.fromkeys(known)))
     rented = backend.offers(need, live=False)

@@ -88,6 +88,8 @@ def _heading(prepared: Prepared) -> None:
             "  data and base model are got ready first, by a job without a GPU at "
             f"{offer.plain.price} an hour"
         )
+    if offer.alone:
+        click.echo(f"  when its job is over and this computer is off, {offer.alone}")
     if (limit := _limit(prepared)) is not None:
         click.echo(f"  ends by itself after {limit}")
 
@@ -111,8 +113,7 @@ def warn_of_bills(prepared: Prepared) -> None:
         click.echo("  it bills while it works, also when this computer is off, and no longer")
         return
     if offer.alone:
-        click.echo(f"  when the job is over and this computer is off, {offer.alone}")
-        return
+        return  # the plan has said so
     if ending(prepared.run.on_finish, offer).linger is not None:
         click.echo("  when the job is over and this computer is off, the machine pauses itself")
         return

@@ -1,0 +1,67 @@
+"""What can go wrong with a SkyPilot that is not there: one sentence, a way out, nothing started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from clouds.skypilot.ports import free_ports
+from desks import Desk, Ended
+
+from backends.skypilot.catalog import FOLDER
+
+FAILED, USAGE, REFUSED, CREDENTIALS, CAPACITY, CAPPED = 1, 2, 3, 4, 5, 7
+TRAIN = ("train", "tiny", "-b", "skypilot", "-n", "one")
+LIST = """\
+InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region
+g6.xlarge,L4,1.0,4.0,16.0,,0.8048,0.3,us-east-1
+p5.48xlarge,H100,8.0,192.0,2048.0,,55.04,,us-east-1
+"""
+
+
+@pytest.fixture
+def user(desk: Desk, tmp_path: Path) -> Desk:
+    """Somebody with a home of their own, and no API server."""
+    home = tmp_path / "home"
+    (home / FOLDER / "aws").mkdir(parents=True)
+    (home / FOLDER / "aws" / "vms.csv").write_text(LIST)
+    nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
+    return Desk(desk.here, desk.state, {"HOME": str(home), "SKYPILOT_API_SERVER_ENDPOINT": nobody})
+
+
+def assert_said(ended: Ended, code: int, *words: str) -> None:
+    assert ended.code == code, ended.said
+    assert "Traceback" not in ended.said
+    for word in words:
+        assert word in ended.said, ended.said
+
+
+def test_no_server_is_said_with_the_way_out_and_none_is_started(user: Desk) -> None:
+    ended = user.run(*TRAIN, "-g", "L4", "-y")
+    assert_said(ended, FAILED, "no SkyPilot API server answers", "sky api start", "sky api login")
+    assert user.store().runs() == []
+    checked = user.run("check", "-b", "skypilot")
+    assert_said(checked, CREDENTIALS, "no SkyPilot API server answers")
+
+
+def test_a_dry_run_needs_no_server(user: Desk) -> None:
+    ended = user.run(*TRAIN, "-g", "L4", "--dry-run")
+    assert_said(ended, 0, "L4 x 1 in aws/us-east-1", "$0.80 an hour", "SkyPilot's list of aws")
+    assert "takes itself down after 3 hours, with results that nobody fetched" in ended.said
+
+
+def test_a_gpu_that_nobody_has(user: Desk) -> None:
+    ended = user.run(*TRAIN, "-g", "H1000", "--dry-run")
+    assert_said(ended, USAGE, "H1000", "H100")
+    ended = user.run(*TRAIN, "-g", "H100:3", "--dry-run")
+    assert_said(ended, CAPACITY, "H100")
+
+
+def test_a_price_above_the_limit(user: Desk) -> None:
+    ended = user.run(*TRAIN, "-g", "H100:8", "--max-price", "10", "--dry-run")
+    assert_said(ended, CAPPED, "$55.04 an hour", "--max-price")
+
+
+def test_an_address_that_is_none(user: Desk) -> None:
+    ended = user.run(*TRAIN, "-g", "L4", "-y", SKYPILOT_API_SERVER_ENDPOINT="not-an-address")
+    assert_said(ended, REFUSED, "'not-an-address' is no address of a SkyPilot API server")
