@@ -72,12 +72,12 @@ def stages() -> list[Stage]:
         # A real sshd and a machine's own programs: too slow for the quick checks.
         Stage("machines", 150, (pytest("tests/machines", "-n", "2"),), "tests/machines"),
         Stage("environment", 120, (tool("ftlaunch", "env", "make", "--cpu"),)),
-        Stage("conformance", 900, (pytest("tests/conformance", "-n", "2"),), "tests/conformance"),
+        Stage("conformance", 720, (pytest("tests/conformance", "-n", "2"),), "tests/conformance"),
         Stage("stranger", 120, (pytest("tests/stranger"),), "tests/stranger"),
         Stage("clouds", 300, (pytest("tests/clouds", "-n", "2"),), "tests/clouds"),
         Stage(
             "e2e",
-            1500,
+            1440,
             (pytest("tests/e2e", "-n", "2", "--dist", "loadscope", "--timeout", "900"),),
             "tests/e2e",
         ),

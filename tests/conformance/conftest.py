@@ -9,7 +9,7 @@ import pytest
 
 ALL = os.environ.get("FTLAUNCH_SKYPILOT") == "full" or os.environ.get("FTLAUNCH_FAULTS") == "full"
 SEED = int(os.environ.get("FTLAUNCH_SKYPILOT_SEED", "20261126"))
-PART = 30
+PART = 20
 _NAMED = "::TestSkyPilot::"
 
 

@@ -42,11 +42,11 @@ def stages(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
     return subprocess.run(argv, cwd=cwd, capture_output=True, text=True, check=False)
 
 
-def test_the_stages_fit_into_three_quarters_of_an_hour() -> None:
+def test_the_stages_fit_well_into_an_hour() -> None:
     listed = stages("--list")
     assert listed.returncode == 0
     clocks = [line.split()[-1].split(":") for line in listed.stdout.splitlines()]
-    assert sum(int(minutes) * 60 + int(seconds) for minutes, seconds in clocks) <= 45 * 60
+    assert sum(int(minutes) * 60 + int(seconds) for minutes, seconds in clocks) <= 55 * 60
 
 
 def test_make_check_fits_into_two_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
