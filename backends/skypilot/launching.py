@@ -255,9 +255,8 @@ def _as_launch_error(error: BaseException) -> BaseException:
     if not isinstance(error, Exception):
         return error
     if isinstance(error, (NotLaunched, Refused, Unsure)):
-        tried = history(error)
-        if tried and not error.hint:
-            error.hint = "tried: " + "; ".join(tried)
+        if tried := history(error):
+            error.hint = f"{error.hint}; tried: {'; '.join(tried)}"
         return error
     if isinstance(error, FtlaunchError):
         return NotLaunched(error.message, hint=error.hint)

@@ -357,7 +357,11 @@ KINDS: Mapping[str, tuple[type[FtlaunchError], str, str]] = {
     "ServerTemporarilyUnavailableError": (Unreachable, "SkyPilot's API server is busy: {}", _AGAIN),
     "ExecutionRetryableError": (Unreachable, "SkyPilot's API server is busy: {}", _AGAIN),
     "NoCloudAccessError": (CredentialsMissing, "SkyPilot has no cloud to use: {}", "sky check"),
-    "ResourcesUnavailableError": (NoCapacity, "nothing of that kind is free: {}", ""),
+    "ResourcesUnavailableError": (
+        NoCapacity,
+        "nothing of that kind is free: {}",
+        "ask for more kinds with -g, or for another place with -b skypilot:INFRA",
+    ),
     "ResourcesMismatchError": (Refused, "the cluster is too small for that: {}", ""),
     "ClusterDoesNotExist": (Lost, "SkyPilot has no such cluster: {}", ""),
     "ClusterNotUpError": (Unreachable, "the cluster is not up: {}", "look with: sky status"),

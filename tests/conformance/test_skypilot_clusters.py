@@ -188,7 +188,7 @@ def test_a_disk_that_goes_with_its_cluster(
     assert files == first.files
     assert rig.provider.allocations() == []
     for path in (rig.provider.home.slurm / "ftlaunch" / "runs").glob("*suite-*"):
-        path.rename(path.with_name("gone"))
+        path.rename(path.with_name(f"gone-{path.name}"))
     assert b"hello" in bench.content(files, "logs/only/000001.log")
     look = bench.job(
         "print(open('inputs/first/logs/only/000001.log').read())",
