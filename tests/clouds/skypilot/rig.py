@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from clouds.skypilot.home import USER, Home
-from clouds.skypilot.ports import free_ports
+from clouds.skypilot.ports import free_ports, server_port
 from clouds.skypilot.slurm import Slurm
 
 NEEDED = ("slurmctld", "slurmd", "sbatch", "sshd", "ssh", "rsync", "socat", "nc", "unshare", "curl")
@@ -113,7 +113,8 @@ class Sky:
         self.clusters = [
             Slurm.new(name, self.folder / name, nodes=nodes) for name, nodes in found.items()
         ]
-        self.login_port, self.port = free_ports(2)
+        (self.login_port,) = free_ports(1)
+        self.port = server_port()
 
     @property
     def url(self) -> str:
@@ -246,11 +247,15 @@ Subsystem sftp internal-sftp
         }
         argv = [sys.executable, "-m", "sky.server.server", "--host", "127.0.0.1"]
         argv += ["--port", str(self.port)]
-        self._laptop.ask(do="start", name="server", argv=argv, env=env)
         end = time.monotonic() + _PATIENCE_S
+        self._laptop.ask(do="start", name="server", argv=argv, env=env)
         while not self.answers():
             assert time.monotonic() < end, (self.folder / "log" / "server.log").read_text()[-4000:]
             time.sleep(0.2)
+            # A port that it needs may be taken for a moment: a user would start it again.
+            if self._laptop.ask(do="look", name="server")["code"] is not None:
+                time.sleep(2)
+                self._laptop.ask(do="start", name="server", argv=argv, env=env)
 
     def end_server(self, number: int = signal.SIGKILL) -> None:
         """End the API server, and all that it started."""

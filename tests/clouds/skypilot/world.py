@@ -2,9 +2,10 @@
 
     python -m clouds.skypilot.world FOLDER laptop|cluster
 
-It takes one JSON object a line: {"do": "start", "name": …, "argv": […], "env": {…}} or
-{"do": "end" or "signal", "name": …, "signal": 15}, answers each with a line, and when its standard
-input ends it ends what it started.
+It takes one JSON object a line, answers each with a line, and when its standard input ends it ends
+what it started:
+    {"do": "start", "name": …, "argv": […], "env": {…}}
+    {"do": "end" | "signal" | "look", "name": …, "signal": 15}
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ class World:
         os.killpg(self._running[name].pid, number)
         return {}
 
+    def look(self, name: str) -> dict[str, Any]:
+        """How a daemon has ended; None while it runs."""
+        return {"code": self._running[name].poll()}
+
     def end(self, name: str, number: int) -> dict[str, Any]:
         """Send a signal to a daemon and all of its session, and wait for its end."""
         found = self._running.pop(name)
@@ -80,6 +85,8 @@ def main(folder: Path, side: str) -> None:
             asked = json.loads(line)
             if asked["do"] == "start":
                 answer = world.start(asked["name"], asked["argv"], asked["env"])
+            elif asked["do"] == "look":
+                answer = world.look(asked["name"])
             elif asked["do"] == "signal":
                 answer = world.signal(asked["name"], asked["signal"])
             else:
