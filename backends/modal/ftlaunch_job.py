@@ -176,7 +176,10 @@ class Mirror:
         """The checkpoint that a file is part of."""
         if self._rule is None:
             return None
-        return next((str(up) for up in path.parents if up.match(self._rule)), None)
+        # Counted from the run directory: what an earlier job left lies deeper, and is an input.
+        depth = len(Path(self._rule).parts)
+        up = Path(*path.parts[:depth])
+        return str(up) if len(path.parts) > depth and up.match(self._rule) else None
 
     @staticmethod
     def _files(top: Path) -> Iterator[Path]:

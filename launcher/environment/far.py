@@ -40,8 +40,9 @@ def for_far(spec: Spec, *, image: str | None = None) -> Environment:
         "probe": " ".join(f"{name}=={versions[name]}" for name in MUST_FIT if name in versions),
         "python": _PYTHON,
         "imports": " ".join(spec.imports),
-        # What the hub gives is as large as the model: it must outlive a pause of the machine.
-        "lasting": "HF_HOME=huggingface",
+        # What the hub gives is as large as the model: it must outlive a pause of the machine. Only
+        # that: beside it the user's own rows are cached, which are to go with the job.
+        "lasting": "HF_HUB_CACHE=huggingface/hub",
     }
     if spec.pins.unhashed:
         wanted["index"] = PUBLIC_TORCH_INDEX

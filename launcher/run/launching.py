@@ -23,7 +23,7 @@ from backends.protocol import Progress
 from launcher import places
 from launcher.on_finish import ending
 from launcher.run import papers
-from launcher.run.desk import Desk
+from launcher.run.desk import Desk, counts
 from launcher.run.given import given
 from launcher.run.limits import deadline
 from launcher.run.spec import offer_from_json
@@ -153,7 +153,8 @@ def _runs(desk: Desk, job: JobRecord) -> None:
         text = f"{job.kind} is at {desk.backend(job).name} now"
     with desk.store.together():
         desk.store.mark_launched(job.id)
-        desk.store.set_run(desk.run.id, Phase.RUNNING)
+        if counts(job):  # a question leaves the run as it is
+            desk.store.set_run(desk.run.id, Phase.RUNNING)
         desk.say("launched", text, job)
 
 

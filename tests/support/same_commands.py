@@ -29,7 +29,7 @@ MACHINE_S = frozenset(
 
 OURS_APART = {
     "VIRTUAL_ENV": "here an environment of ours is used in place, there the image has its own",
-    "HF_HOME": "there under the folder that outlives a pause",
+    "HF_HUB_CACHE": "there under the folder that outlives a pause",
     "FTLAUNCH_RUN_MARK": "names one attempt of one job",
 }
 

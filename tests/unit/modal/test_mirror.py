@@ -47,3 +47,17 @@ def test_a_verdict_is_told_with_the_final_push_only(mirror: Mirror) -> None:
     assert json.loads((mirror.there / "state.json").read_text()) == {"phase": "running"}
     mirror.push({}, final=True)
     assert json.loads((mirror.there / "state.json").read_text()) == {"phase": "succeeded"}
+
+
+def test_a_checkpoint_that_was_given_is_an_input_and_taken_back_as_one(tmp_path: Path) -> None:
+    """It came from an earlier job: nobody wrote a list of its files on this Volume."""
+    mirror = Mirror(tmp_path / "home", tmp_path / "there", "output/checkpoint-*")
+    given = Path("inputs/resumed/output/checkpoint-7/weights")
+    half = Path("output/checkpoint-9/weights")
+    for path in (given, half):
+        (mirror.there / path).parent.mkdir(parents=True)
+        (mirror.there / path).write_text("w")
+    mirror.home.mkdir()
+    mirror.restore()
+    assert (mirror.home / given).read_text() == "w"
+    assert not (mirror.home / half).exists()

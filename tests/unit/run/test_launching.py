@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from toy_run import run_spec, toy
+from toy_run import job, run_spec, toy
 
 from backends import (
     Backend,
@@ -28,7 +28,7 @@ from backends import (
 )
 from backends.lease import Signal
 from backends.protocol import Progress
-from launcher.run import launching, watching
+from launcher.run import launching, spec, watching
 from launcher.run.desk import Desk
 from launcher.run.launching import launched
 from launcher.run.loaded import Backends
@@ -152,6 +152,19 @@ def test_a_stop_that_is_asked_for_while_a_machine_comes_up_is_heard(tmp_path: Pa
         asking.join()
         assert backend.undone
         assert made.store.job(job.id).phase is Phase.STOPPED
+
+
+def test_a_question_to_the_model_leaves_the_run_as_it_is(tmp_path: Path) -> None:
+    with toy(tmp_path) as made:
+        made.store.set_run(made.run.id, Phase.SUCCEEDED)
+        text = spec.job_to_json(job("inference", seconds=1))
+        offer = made.store.jobs(made.run.id)[0].offer
+        asked = made.store.add_job(
+            run_id=made.run.id, kind="inference", name="q", spec=text, offer=offer
+        )
+        backend = HasOne("q", Phase.RUNNING)
+        assert launched(Desk(made.store, made.run, Only(backend), run_spec()), asked)
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
 
 
 class Silence(NotLaunched):
