@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-from backends.errors import FtlaunchError, MayStillBill
-from backends.lease import Signal
+from backends.errors import CredentialsMissing, FtlaunchError, MayStillBill
+from backends.lease import Phase, Signal
 from launcher.run import conductor, further
 from launcher.run.loaded import Backends
 from launcher.store import JobRecord, RunRecord, Store
 
 MARGIN = timedelta(minutes=2)
 """What a kill, a pull and a release may take after the grace is over."""
+
+_DENIALS = 5
+"""Answers in a row that the account's key is not accepted, until that is believed."""
 
 
 def stop(store: Store, run: RunRecord, backends: Backends, *, grace: timedelta) -> str:
@@ -32,6 +34,7 @@ def stop(store: Store, run: RunRecord, backends: Backends, *, grace: timedelta) 
         store.ask_stop(job.id, grace)
         _told(store, job, backends, grace)
     conductor.start(run.id)
+    denied = 0
     deadline = time.monotonic() + (grace + MARGIN).total_seconds()
     for look in itertools.count(1):
         open_jobs = [job for job in store.jobs(run.id) if job.closed_at is None]
@@ -41,9 +44,15 @@ def stop(store: Store, run: RunRecord, backends: Backends, *, grace: timedelta) 
         time.sleep(0.2)
         if look % 25 == 0:  # the one that should do it may be gone
             conductor.start(run.id)
-        for job in open_jobs:
-            # A launch that was under way when the stop was asked for has its lease by now.
-            _told(store, store.job(job.id), backends, grace)
+        # A launch that was under way when the stop was asked for has its lease by now.
+        errors = [_told(store, store.job(job.id), backends, grace) for job in open_jobs]
+        refusals = [error for error in errors if isinstance(error, CredentialsMissing)]
+        denied = denied + 1 if refusals else 0
+        if denied > _DENIALS:  # a single odd answer is none
+            raise MayStillBill(
+                f"{run.name} is not told to end, and may still bill: {refusals[0].message}",
+                hint=f"{refusals[0].hint}; then: ftlaunch stop {run.name}",
+            )
     now = store.run(run.id)
     return f"{now.name}: {now.phase}; results are in {now.output_dir}"
 
@@ -57,13 +66,19 @@ def _require_confirmed(
             raise MayStillBill(event.text, hint=str(event.data.get("hint") or look))
     # What has ended is being pulled: that may take long, and costs nothing more than the files do.
     if late and any(job.ended_at is None for job in open_jobs):
-        raise MayStillBill(f"{run.name} has not confirmed its end", hint=look)
+        why = next((f": {job.reason}" for job in open_jobs if job.phase is Phase.UNKNOWN), "")
+        raise MayStillBill(f"{run.name} has not confirmed its end{why}", hint=look)
 
 
-def _told(store: Store, job: JobRecord, backends: Backends, grace: timedelta) -> None:
-    """Ask a job to end. A provider that does not answer is asked by the conductor, too."""
-    with contextlib.suppress(FtlaunchError):
+def _told(
+    store: Store, job: JobRecord, backends: Backends, grace: timedelta
+) -> FtlaunchError | None:
+    """Ask a job to end; why it was not told. The conductor asks a silent provider, too."""
+    try:
         end_job(store, job, backends, grace)
+    except FtlaunchError as error:
+        return error
+    return None
 
 
 def end_job(store: Store, job: JobRecord, backends: Backends, grace: timedelta) -> None:

@@ -18,7 +18,7 @@ from launcher.run.conductor import conduct
 
 pytestmark = pytest.mark.timeout(300)
 
-FAILED, USAGE, REFUSED, CREDENTIALS, CAPACITY, LOST, CAPPED = 1, 2, 3, 4, 5, 6, 7
+FAILED, USAGE, REFUSED, CREDENTIALS, CAPACITY, LOST, CAPPED, MAY_BILL = 1, 2, 3, 4, 5, 6, 7, 8
 TINY = ("train", "tiny", "-b", "modal", "-y", "-n", "one")
 TRAIN_ONLY = "config: tiny\nsteps: {preprocess: false, merge: false}\n"
 """The training itself is what takes a GPU: nothing is got ready before it."""
@@ -146,6 +146,12 @@ def test_a_function_that_never_starts_says_so_and_can_be_stopped(user: Desk, clo
             assert time.monotonic() < end, said
             time.sleep(0.5)
         assert "queued" in user.run("ps").said
+        cloud.set(expired=True)
+        try:
+            refused = user.run("stop", "one", timeout=120)
+        finally:
+            cloud.set(expired=False)
+        assert_said(refused, MAY_BILL, "may still bill: Modal does not accept", "ftlaunch stop one")
         stopped = user.run("stop", "--now", "one")
         assert stopped.code == 0, stopped.said
     finally:
