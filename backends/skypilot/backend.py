@@ -281,10 +281,28 @@ class SkyPilot:
         if self._copies.has(job):
             return self._copies.read(job, path, offset=offset, follow=follow)
         with reachable(cluster):
-            place = self._reach.workplace(cluster)
-            place.host.python()  # connects: a follower is told soon that there is no such file
-            content = place.read(job, path, offset=offset, follow=follow)
-        return _while_reachable(cluster, content)
+            # Connects: a follower is told soon that there is no such file.
+            self._reach.workplace(cluster).host.python()
+        return self._reading(files, path, offset, follow=follow)
+
+    def _reading(
+        self, files: Files, path: PurePosixPath, offset: int, *, follow: bool
+    ) -> Iterator[bytes]:
+        """The same, going on over the login node when the cluster is let go of meanwhile."""
+        while True:
+            cluster, job = self._of(files)
+            try:
+                with reachable(cluster):
+                    place = self._reach.workplace(cluster)
+                    for chunk in place.read(job, path, offset=offset, follow=follow):
+                        offset += len(chunk)
+                        yield chunk
+            except Unreachable:
+                now = self._records.get(cluster.name)
+                if now is None or now.held is cluster.held or not now.shared:
+                    raise
+            else:
+                return
 
     def fetch(self, files: Files, paths: Sequence[PurePosixPath], into: Path) -> None:
         """See `Backend.fetch`."""
@@ -364,11 +382,6 @@ def _require_inside(path: PurePosixPath) -> None:
         require_inside(path)
     except Refused as error:
         raise Lost(f"{os.fspath(path)!r} is not inside the run directory") from error
-
-
-def _while_reachable(cluster: Cluster, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    with reachable(cluster):
-        yield from chunks
 
 
 def _verdict(seen: Observation) -> dict[str, Any]:

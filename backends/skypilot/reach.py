@@ -52,7 +52,8 @@ class Reach:
 
         Raises Lost when there is neither, Unreachable when SkyPilot does not say how it is reached.
         """
-        gone = cluster.held is Held.GONE
+        # One that is on its way out loses its alias before it is gone.
+        gone = cluster.held is Held.GONE or (cluster.held is Held.ENDING and cluster.shared)
         host = self._login(cluster) if gone else self.host(cluster)
         return Workplace(host, PurePosixPath(cluster.root), by=self._records.computer())
 

@@ -3,7 +3,7 @@
     python3 -I begin.py GIVEN HOME
 
 For a machine on which something else (a queue, say) decides when and under whom a job runs. Of its
-own variables only those stay that such a one gives: which GPUs there are, which node this is.
+own variables only those stay that say which GPUs are the job's.
 One file on the standard library, for Python 3.9 and later. Whoever comes second finds nothing, and
 has nothing to do: the runner is started once.
 """
@@ -16,7 +16,7 @@ import re
 import sys
 from typing import List
 
-PLACED = re.compile(r"(CUDA_VISIBLE|NVIDIA_VISIBLE|ROCR_VISIBLE|HIP_VISIBLE|SLURM_|SKYPILOT_).*")
+PLACED = re.compile(r"(CUDA|NVIDIA|ROCR|HIP)_VISIBLE_DEVICES")
 
 
 def main(argv: List[str]) -> int:

@@ -32,6 +32,8 @@ class TestSkyPilot(RentedStory):
     """Clusters on Slurm, one for a run."""
 
     provider = "skypilot"
+    # Of a login on one of SkyPilot's clusters, and of this rig's Slurm.
+    apart = frozenset({"SKY_CLUSTER_NAME", "SLURM_CONF"})
 
     @pytest.fixture(scope="class")
     @classmethod
