@@ -112,7 +112,8 @@ class Launching:
             lost = (
                 cluster is None or note is None or (note.stage is Stage.RELEASED and not note.kept)
             )
-            if lost or (cluster and cluster.held is Held.GONE and not cluster.shared):
+            gone = cluster is not None and cluster.held is Held.GONE and not cluster.shared
+            if lost or (gone and not self._copies.has(name)):
                 raise Refused(
                     f"the files of the earlier job {name!r} are no longer behind SkyPilot",
                     hint="run the earlier job again",
