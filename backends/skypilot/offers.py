@@ -66,11 +66,23 @@ class Offers:
         self._server.require_answer()
         if self._guest:
             return self._as_guest(need)
+        if not need.gpus and not need.cpu_only and (found := self._any_gpu(need)):
+            return found
         for number, wanted in enumerate(ranked := self._wanted(need)):
-            task = self._task(wanted, need)
+            task = self._task([wanted], need)
             if rows := self._server.considered(task):
                 return [self._offer(row, ranked[number:], need) for row in rows]
         return []
+
+    def _any_gpu(self, need: Need) -> list[Offer]:
+        """The cheapest GPU of each cloud, where nobody asked for a kind: a training wants one."""
+        ranked = self._wanted(replace(need, gpus=tuple((kind, 1) for kind in GPU_MEMORY_GIB)))
+        rows = self._server.considered(self._task(ranked, need))
+        return [
+            self._offer(row, [{**ranked[0], "accelerators": f"{row.gpu}:{row.count}"}], need)
+            for row in rows
+            if row.gpu is not None
+        ]
 
     def _as_guest(self, need: Need) -> list[Offer]:
         """A cluster that bills in any case: a job on it costs nothing more."""
@@ -112,11 +124,11 @@ class Offers:
             for place in places
         ]
 
-    def _task(self, wanted: dict[str, Any], need: Need) -> Any:
+    def _task(self, any_of: Sequence[dict[str, Any]], need: Need) -> Any:
         sky = self._server.sdk
         with translated():
             task = sky.Task(name="ftlaunch-offer", run="true", num_nodes=need.nodes)
-            task.set_resources(sky.Resources(**wanted))
+            task.set_resources({sky.Resources(**wanted) for wanted in any_of})
         return task
 
     def _offer(self, row: Considered, ranked: list[dict[str, Any]], need: Need) -> Offer:

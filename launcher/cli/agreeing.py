@@ -7,16 +7,18 @@ import sys
 import click
 
 from backends.errors import BadInput
+from backends.offer import Offer
 from launcher.on_finish import bills
 from launcher.run.placing import Place
 
 
-def agree(there: Place, *, yes: bool, quiet: bool) -> None:
+def agree(there: Place, offer: Offer | None = None, *, yes: bool, quiet: bool) -> None:
     """Say what the place costs an hour; ask, unless no more was agreed to before.
 
+    offer  what this very job runs on there, where that is not what the run is on
     Raises what `confirm` raises.
     """
-    offer = there.offer
+    offer = offer or there.offer
     if not bills(offer):
         return
     hardware = f"{offer.gpu} x {offer.count}" if offer.gpu else "CPU only"

@@ -100,9 +100,9 @@ def _add(
             )
         make = build.merge if kind == "merge" else build.evaluate
         there = place(store, run, trained, **where)
-        agree(there, yes=yes, quiet=as_json)
         job = make(there.settled, trained.id)
         offer = launch.hardware_of(job, there.offer)
+        agree(there, offer, yes=yes, quiet=as_json)
         added = launch.add_job(store, run, job, offer, backend=there.spec)
     conductor.start(run.id)
     return following.follow(store, run, after=after, job_id=added, detach=detach, as_json=as_json)

@@ -78,7 +78,10 @@ def _heading(prepared: Prepared) -> None:
         asked = 0 if prepared.run.need is None else prepared.run.need.disk_gib or 0
         least = f" ({asked} asked for, it rents no less)" if 0 < asked < offer.disk_gib else ""
         hardware += f", {offer.disk_gib} GiB of disk{least}"
-    price = "no charge" if offer.price.amount == 0 else f"{offer.price} an hour ({offer.source})"
+    price = f"{offer.price} an hour ({offer.source})"
+    if offer.price.amount == 0:
+        # Elsewhere nothing is free: who names no price says why.
+        price = "no charge" if offer.here else offer.source
     click.echo(f"run {prepared.name}: {prepared.recipe.origin}")
     click.echo(f"  on {prepared.backend_spec}: {hardware}, {price}")
     if prepared.doubt:
@@ -91,7 +94,11 @@ def _heading(prepared: Prepared) -> None:
     if offer.alone:
         click.echo(f"  when its job is over and this computer is off, {offer.alone}")
     if (limit := _limit(prepared)) is not None:
-        click.echo(f"  ends by itself after {limit}")
+        whole = timedelta(seconds=round(limit.total_seconds()) or 1)
+        cost = prepared.run.max_cost
+        spent = cost is not None and limit != prepared.run.max_duration
+        why = f": ${cost} are spent then, at this price" if spent else ""
+        click.echo(f"  ends by itself after {whole}{why}")
 
 
 def _limit(prepared: Prepared) -> timedelta | None:

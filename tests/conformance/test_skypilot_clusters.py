@@ -160,6 +160,8 @@ def test_what_somebody_else_takes_away_has_ended_and_its_files_are_there(
 
 def test_where_nothing_is_free_nothing_is_left(rig: OnSky, bench: Bench) -> None:
     """Two of the node's GPUs are taken: a third has to wait longer than anybody does."""
+    (cheapest,) = bench.backend.offers(Need(), live=True)
+    assert (cheapest.gpu, cheapest.count) == ("H100", 1), "nobody asked for a kind"
     need = Need(gpus=(("H100", 2),), cpus=1, memory_gib=1)
     offer = bench.backend.offers(need, live=True)[0]
     assert (offer.gpu, offer.count) == ("H100", 2)

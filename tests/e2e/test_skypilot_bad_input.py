@@ -50,6 +50,19 @@ def test_a_dry_run_needs_no_server(user: Desk) -> None:
     assert "takes itself down after 3 hours, with results that nobody fetched" in ended.said
 
 
+def test_a_limit_in_dollars_is_shown_as_one(user: Desk) -> None:
+    ended = user.run(*TRAIN, "-g", "L4", "--max-cost", "1", "--dry-run")
+    assert_said(ended, 0, "ends by itself after 1:14:33: $1 are spent then, at this price")
+    ended = user.run(*TRAIN, "-g", "L4", "--max-cost", "1", "--max-duration", "5m", "--dry-run")
+    assert_said(ended, 0, "ends by itself after 0:05:00\n")
+
+
+def test_what_has_no_price_list_is_not_called_free(user: Desk) -> None:
+    ended = user.run("train", "tiny", "-b", "skypilot:slurm/lab", "-g", "H100", "--dry-run")
+    assert_said(ended, 0, "no price is known of slurm/lab")
+    assert "no charge" not in ended.said
+
+
 def test_a_gpu_that_nobody_has(user: Desk) -> None:
     ended = user.run(*TRAIN, "-g", "H1000", "--dry-run")
     assert_said(ended, USAGE, "H1000", "H100")
