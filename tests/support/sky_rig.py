@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -70,6 +71,7 @@ def skypilot(
     with Sky(folder, clusters) as sky, pytest.MonkeyPatch.context() as patch:
         for name, value in sky.environ.items():
             patch.setenv(name, value)
+        forget_the_server()
         yield OnSky(
             factory="backends.skypilot:factory",
             options=Options(state_dir=state_dir, detail=detail, environ=dict(os.environ)),
@@ -77,3 +79,15 @@ def skypilot(
             patience=timedelta(seconds=90),
             sky=sky,
         )
+    forget_the_server()
+
+
+def forget_the_server() -> None:
+    """SkyPilot's client asks its variables once a process which server to ask: let it ask again.
+
+    A user has one; a process of the tests meets several, one after the other.
+    """
+    common = sys.modules.get("sky.server.common")
+    for one in list(vars(common).values()) if common is not None else ():
+        if callable(getattr(one, "cache_clear", None)):
+            one.cache_clear()
