@@ -69,6 +69,7 @@ class Offer:
                none. None: such a job runs on what the others run on
     alone      what becomes of it when its job is over and nobody looks, in a phrase; empty: it
                goes on billing, unless the job is to let go of it (`Job.self_release`)
+    instead    what the provider may give in its place, in a phrase; the price holds for that, too
     data       the backend's own note of what to ask for
     """
 
@@ -88,6 +89,7 @@ class Offer:
     ends: bool = False
     plain: Offer | None = None
     alone: str = ""
+    instead: str = ""
     data: Mapping[str, str] = field(default_factory=dict)
 
     def cost_of(self, duration: timedelta) -> Money:

@@ -22,6 +22,7 @@ from typing import Generic, NamedTuple, TypeVar
 from backends.errors import BY_EXIT_CODE, Failed, FtlaunchError, Lost, MayStillBill
 from backends.job import LocalFile
 from backends.lease import Lease, Phase
+from backends.offer import Money
 from backends.protocol import Backend, Progress, silent
 from launcher import answers, launch, places
 from launcher.commands import TOKEN_VARIABLE, Decoding
@@ -74,10 +75,11 @@ T = TypeVar("T")
 
 
 class Told(NamedTuple, Generic[T]):
-    """What a job answered, and what went wrong once that had come home: its end, say."""
+    """What a job answered, what went wrong once that had come home (its end, say), its cost."""
 
     answer: T
     trouble: FtlaunchError | None
+    cost: Money | None
 
 
 class Counted(NamedTuple):
@@ -114,7 +116,7 @@ class Asker:
         spec = build.prompt(self._spec, self.trained.id, staged, base=self.base)
         job, trouble = self._finished(spec, say)
         log = self.log(job) if trouble is None else self._log_here(job)
-        return Told(answers.extract_answer("\n".join(log), prompt=text), trouble)
+        return Told(answers.extract_answer("\n".join(log), prompt=text), trouble, self._cost(job))
 
     def many(self, asked: bytes, output: Path, *, decoding: Decoding, say: Say) -> Told[Counted]:
         """Answer each row of a prompts file into `output`, in order."""
@@ -131,7 +133,7 @@ class Asker:
         partial.replace(output)
         lines = [json.loads(line) for line in found.splitlines()]
         failed = sum("error" in line for line in lines)
-        return Told(Counted(len(lines) - failed, failed), trouble)
+        return Told(Counted(len(lines) - failed, failed), trouble, self._cost(job))
 
     @contextmanager
     def chat(self, *, idle_seconds: int, say: Say) -> Iterator[tuple[Lease, int, str]]:
@@ -173,6 +175,10 @@ class Asker:
         return not self.backend.observe(lease).phase.ended
 
     # ── the parts ─────────────────────────────────────────────────────────────────────────────
+
+    def _cost(self, job: JobRecord) -> Money | None:
+        """None where nothing was rented, or nobody knows."""
+        return self.store.job(job.id).cost if bills(self.there.offer) else None
 
     @property
     def _spec(self) -> RunSpec:

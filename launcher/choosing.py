@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -85,6 +85,11 @@ def _nothing(backend: Backend, need: Need, *, dry: bool) -> BadInput | NoCapacit
         if known and not backend.offers(Need(gpus=((kind, 1),)), live=False):
             return _unknown(backend, kind, list(dict.fromkeys(known)))
     rented = backend.offers(need, live=False)
+    if not rented and (fewer := _most(backend, need)):
+        return BadInput(
+            f"{backend.name} rents no {wanted}: at most {' or '.join(map(_kind, fewer))}",
+            hint=f"ask for that many: -g {','.join(f'{kind}:{count}' for kind, count in fewer)}",
+        )
     if not rented:
         return NoCapacity(
             f"{backend.name} has nothing for {wanted}", hint=_next_best(backend, need, dry=dry)
@@ -96,9 +101,27 @@ def _nothing(backend: Backend, need: Need, *, dry: bool) -> BadInput | NoCapacit
     )
 
 
+def _most(backend: Backend, need: Need) -> list[tuple[str, int]]:
+    """As many of the kinds that were asked for as one machine has, where fewer would be had."""
+    return [
+        (kind, most)
+        for kind, count in need.gpus
+        if (most := next((n for n in range(count - 1, 0, -1) if _has(backend, need, kind, n)), 0))
+    ]
+
+
+def _has(backend: Backend, need: Need, kind: str, count: int) -> bool:
+    return bool(backend.offers(replace(need, gpus=((kind, count),)), live=False))
+
+
+def _kind(asked: tuple[str, int]) -> str:
+    kind, count = asked
+    return kind if count == 1 else f"{kind} x {count}"
+
+
 def words(need: Need) -> str:
     """The hardware that was asked for, in a few words."""
-    kinds = " or ".join(kind if count == 1 else f"{kind} x {count}" for kind, count in need.gpus)
+    kinds = " or ".join(map(_kind, need.gpus))
     if need.cpu_only:
         kinds = "machine without a GPU"
     asked = [

@@ -112,6 +112,14 @@ def hardware_of(job: spec.JobSpec, offer: Offer) -> Offer:
     return (offer.plain or offer) if job.kind in _PLAIN else offer
 
 
+def plain_kinds(run: spec.RunSpec, offer: Offer) -> list[str]:
+    """The jobs of a training on this offer that run without its GPU, at a price of their own."""
+    if offer.plain is None:
+        return []
+    before = ["preprocess"] if build.prepares_apart(run, offer) else []
+    return [*before, *(job.kind for job in _jobs_after(run, 0) if job.kind in _PLAIN)]
+
+
 def _jobs_after(run: spec.RunSpec, trained: int) -> list[spec.JobSpec]:
     jobs = []
     if run.steps.train and run.steps.evaluate:

@@ -173,7 +173,8 @@ class Modal:
         if state is None:
             waited = datetime.now(UTC) - datetime.fromisoformat(note.created_at)
             minutes = int(waited.total_seconds() // 60)
-            why = f"Modal has no container for it yet ({minutes} min)"
+            long = f" after {minutes} min; waiting costs nothing" if minutes else ""
+            why = f"Modal has no container for it yet{long}"
             return Observation(Phase.QUEUED, reason=why, cost=cost)
         return rundir.observation(state, alive=True, cost=cost)
 

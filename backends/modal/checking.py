@@ -45,7 +45,8 @@ def _account(account: Account) -> Iterator[Finding]:
     yield Finding("apps of ftlaunch", True, said)
     if volumes:
         # Base models and data that runs share are worth their rent, until one stops training.
-        names, rid = ", ".join(volumes), f"modal volume delete {volumes[0]}"
+        names = ", ".join(volumes)
+        rid = "; ".join(f"modal volume delete {name}" for name in volumes)
         yield Finding("volumes", True, f"{names}: billed by the month (none needed? {rid})")
 
 

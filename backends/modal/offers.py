@@ -86,5 +86,17 @@ def _offer(rates: Rates, need: Need, ranked: list[Wanted]) -> Offer:
         read_at=rates.read_at,
         ends=True,
         plain=plain,
+        instead=_instead(ranked),
         data={"gpus": ",".join(one.words() for one in ranked)},
     )
+
+
+def _instead(ranked: list[Wanted]) -> str:
+    """What may come in place of the first kind, at no higher price than the one that is shown."""
+    told = []
+    if others := [one.words().rstrip("!") for one in ranked[1:]]:
+        told.append(f"{' or '.join(others)}, whichever is free first; priced as the dearest")
+    # Modal documents this one upgrade: https://modal.com/docs/guide/gpu
+    if any(one.gpu == "H100" and not one.exact for one in ranked):
+        told.append("an H200 at an H100's price (H100! forbids that)")
+    return "; ".join(told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -150,6 +150,7 @@ class Offers:
             source="SkyPilot's optimizer, live",
             read_at=self._clock(),
             alone=alone(row.cloud),
+            instead=_instead(ranked[1:]),
             data={"resources": json.dumps([first, *ranked[1:]]), "cloud": row.cloud},
         )
 
@@ -242,3 +243,13 @@ def _dated(row: Instance, listing: Listing, need: Need) -> Offer:
         alone=alone(row.cloud),
         data={"resources": json.dumps([wanted]), "cloud": row.cloud},
     )
+
+
+def _instead(ranked: Sequence[Mapping[str, Any]]) -> str:
+    """What SkyPilot turns to, in this order, where the first has no room."""
+    told = []
+    for wanted in ranked:
+        where = f" in {wanted['infra']}" if wanted.get("infra") else ""
+        told.append(f"{wanted.get('accelerators', 'a machine')}{where}")
+    kinds = ", then ".join(dict.fromkeys(told))
+    return f"{kinds}, at a price of its own" if kinds else ""

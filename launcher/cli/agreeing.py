@@ -12,10 +12,13 @@ from launcher.on_finish import bills
 from launcher.run.placing import Place
 
 
-def agree(there: Place, offer: Offer | None = None, *, yes: bool, quiet: bool) -> None:
+def agree(
+    there: Place, offer: Offer | None = None, *, yes: bool, quiet: bool, plain: str = ""
+) -> None:
     """Say what the place costs an hour; ask, unless no more was agreed to before.
 
     offer  what this very job runs on there, where that is not what the run is on
+    plain  what else will be done there without a GPU, if that is rented by itself
     Raises what `confirm` raises.
     """
     offer = offer or there.offer
@@ -24,6 +27,8 @@ def agree(there: Place, offer: Offer | None = None, *, yes: bool, quiet: bool) -
     hardware = f"{offer.gpu} x {offer.count}" if offer.gpu else "CPU only"
     if not quiet:
         click.echo(f"  on {there.spec}: {hardware}, {offer.price} an hour", err=True)
+        if plain and offer.plain is not None:
+            click.echo(f"  {plain} without a GPU, {offer.plain.price} an hour", err=True)
     if not (yes or there.agreed):
         confirm(f"this costs {offer.price} an hour; go on?")
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import click
 
 from backends.lease import Phase
-from backends.offer import Money
 from launcher.on_finish import bills
+from launcher.run import spent
 from launcher.run.remaining import Remainder, still_billed
 from launcher.run.spec import offer_from_json
 from launcher.store import JobRecord, RunRecord, Store
@@ -36,23 +36,15 @@ def _money(run: RunRecord, jobs: Sequence[JobRecord]) -> list[str]:
     rented = [job for job in jobs if job.launched_at and bills(offer_from_json(job.offer))]
     if not rented:
         return []
-    costs = [job.cost for job in rented if job.cost is not None]
-    spent = f"; {run.name} has cost {_sum(costs)} so far" if costs else ""
+    costs = spent.total(job.cost for job in rented)
+    so_far = f"; {run.name} has cost {costs} so far" if costs else ""
     if any(job.held for job in jobs):
-        return [f"a machine is kept and bills{spent}"]
-    said = [f"nothing runs any more{spent}"]
+        return [f"a machine is kept and bills{so_far}"]
+    said = [f"nothing runs any more{so_far}"]
     for backend in dict.fromkeys(job.backend for job in jobs if still_billed(job)):
         left = Remainder(run, backend)
         said.append(f"{left.sentence()}; {left.hint()}")
     return said
-
-
-def _sum(costs: Sequence[Money]) -> str:
-    by_currency: dict[str, Money] = {}
-    for cost in costs:
-        before = by_currency.get(cost.currency)
-        by_currency[cost.currency] = cost if before is None else before + cost
-    return " and ".join(str(money) for money in by_currency.values())
 
 
 def _next(run: RunRecord, jobs: Sequence[JobRecord]) -> list[str]:

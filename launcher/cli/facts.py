@@ -7,7 +7,8 @@ from typing import Any
 
 from backends.errors import FtlaunchError
 from backends.job import Files
-from backends.lease import Lease, Phase
+from backends.lease import Lease, Observation, Phase
+from launcher.run import spent
 from launcher.run.loaded import Backends
 from launcher.store import JobRecord, RunRecord, Store
 
@@ -18,7 +19,7 @@ def find(store: Store, name: str | None) -> RunRecord:
 
 
 def row_of(store: Store, run: RunRecord) -> dict[str, Any]:
-    """A run in a line: its open job as it stands now, if it has one."""
+    """A run in a line: its open job as it stands now, if it has one, and all it has cost so far."""
     row = {
         "name": run.name,
         "id": run.id,
@@ -30,24 +31,29 @@ def row_of(store: Store, run: RunRecord) -> dict[str, Any]:
         "recipe": run.recipe,
         "output": str(run.output_dir),
     }
-    jobs = [job for job in store.jobs(run.id) if job.closed_at is None]
+    every = store.jobs(run.id)
+    jobs = [job for job in every if job.closed_at is None]
     # One that has ended may only be waited with, for a later job on the same machine.
     working = [job for job in jobs if job.open and job.ended_at is None]
     job = next(iter([*working, *(job for job in jobs if job.open), *jobs]), None)
+    costs = {one.id: one.cost for one in every}
     if job is not None:
+        now = now_of(job)
         row["job"] = job.kind
-        row["phase"] = now_phase(job).value
+        row["phase"] = now.phase.value
+        costs[job.id] = now.cost or job.cost
+    row["cost"] = spent.total(costs.values()) or None
     return row
 
 
-def now_phase(job: JobRecord) -> Phase:
+def now_of(job: JobRecord) -> Observation:
     """How an open job stands, asked of its backend; the store alone would repeat old news."""
     if job.ended_at is not None or job.lease is None:
-        return job.phase
+        return Observation(job.phase, cost=job.cost)
     try:
-        return Backends().of(job).observe(job.lease).phase
+        return Backends().of(job).observe(job.lease)
     except FtlaunchError:
-        return Phase.UNKNOWN
+        return Observation(Phase.UNKNOWN)
 
 
 def describe(store: Store, run: RunRecord, *, bill: bool = False) -> dict[str, Any]:
@@ -64,7 +70,7 @@ def describe(store: Store, run: RunRecord, *, bill: bool = False) -> dict[str, A
         {
             "kind": job.kind,
             "name": job.name,
-            "phase": (now_phase(job) if job.closed_at is None else job.phase).value,
+            "phase": (now_of(job).phase if job.closed_at is None else job.phase).value,
             "reason": job.reason,
             "exit_code": job.exit_code,
             "launched_at": _iso(job.launched_at),
@@ -83,23 +89,24 @@ def describe(store: Store, run: RunRecord, *, bill: bool = False) -> dict[str, A
     ]
     if bill:
         for row, job in zip(facts["jobs"], store.jobs(run.id), strict=True):
-            row["bill"] = _billed(job)
+            row["bill"], row["bill_unknown"] = _billed(job)
     return facts
 
 
-def _billed(job: JobRecord) -> str | None:
+def _billed(job: JobRecord) -> tuple[str | None, str]:
+    """What the provider billed, if it says; else why it could not be asked."""
     begun = job.intent_at or job.launched_at
     if begun is None:
-        return None
+        return None, ""
     try:
         backend = Backends().of(job)
         files = job.files or Files(backend.name, job.name)
         # A bill comes when the lease is long closed: its name and its day are enough.
         lease = job.lease or Lease(backend.name, job.name, job.name, files, begun)
         found = backend.billed(lease)
-    except FtlaunchError:
-        return None
-    return None if found is None else str(found)
+    except FtlaunchError as error:
+        return None, error.message
+    return None if found is None else str(found), ""
 
 
 def _iso(when: datetime | None) -> str | None:

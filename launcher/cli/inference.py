@@ -97,8 +97,7 @@ def inference(
 
     if [prompt is not None, prompts is not None, chat, gradio].count(True) != 1:
         raise click.UsageError("give one of -p TEXT, --prompts FILE, --chat and --gradio")
-    if (prompts is None) != (output is None):
-        raise click.UsageError("--prompts FILE and -o FILE go together")
+    _require_together(prompts, output)
     text = sys.stdin.read() if prompt == "-" else prompt
     if text is not None and not text.strip():
         raise BadInput("the prompt is empty")
@@ -137,3 +136,20 @@ def inference(
     if chat:
         return session.chat(asker, idle_seconds=seconds, progress=progress)
     return session.page(asker, idle_seconds=seconds, progress=progress)
+
+
+_DECODING = ("max_new_tokens", "repetition_penalty", "temperature", "batch_size")
+
+
+def _require_together(prompts: Path | None, output: Path | None) -> None:
+    """What is for a file of prompts only is refused for anything else."""
+    if (prompts is None) != (output is None):
+        raise click.UsageError("--prompts FILE and -o FILE go together")
+    context = click.get_current_context()
+    for name in _DECODING:
+        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if prompts is None and given:  # axolotl answers the others with settings of its own
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} is for --prompts; axolotl answers the others with "
+                "settings of its own"
+            )

@@ -57,6 +57,7 @@ def _add(
     from launcher.cli.agreeing import agree
     from launcher.cli.facts import find
     from launcher.run import build, conductor, further
+    from launcher.run.again import train_again
     from launcher.run.loaded import Backends
     from launcher.run.placing import place
     from launcher.store import open_store
@@ -79,9 +80,10 @@ def _add(
         if (settled.target.kind, there.settled.target.kind) == ("cpu", "cuda"):
             raise Refused(
                 f"{run.name} was settled for a machine without a GPU, and would train like that",
-                hint=f"begin anew: ftlaunch train {run.recipe} -b {there.spec}",
+                hint=f"begin anew: {train_again(store, run, backend=there.spec)}",
             )
-        agree(there, yes=yes, quiet=as_json)
+        plain = launch.plain_kinds(there.settled, there.offer)
+        agree(there, yes=yes, quiet=as_json, plain=" and ".join(plain))
         launch.add_jobs(
             store,
             run,

@@ -84,6 +84,8 @@ def _heading(prepared: Prepared) -> None:
         price = "no charge" if offer.here else offer.source
     click.echo(f"run {prepared.name}: {prepared.recipe.origin}")
     click.echo(f"  on {prepared.backend_spec}: {hardware}, {price}")
+    if offer.instead:
+        click.echo(f"  or {offer.instead}")
     if prepared.doubt:
         click.echo(f"  prices are dated; {prepared.doubt}")
     if build.prepares_apart(prepared.run, offer) and offer.plain is not None:
@@ -142,7 +144,9 @@ def _upload(prepared: Prepared, store: Store) -> None:
     took = "under a minute" if found.took < _MINUTE else f"about {found.took / _MINUTE:.0f} min"
     size = human_bytes(found.size_bytes)
     waits = "nothing is rented meanwhile" if prepared.offer.ends else f"{found.cost} of waiting"
-    click.echo(f"  upload: {size}, {took}, {waits} ({how})")
+    click.echo(
+        f"  upload: at most {size}, {took}, {waits} ({how}); what is there is not sent again"
+    )
     if found.heavy and found.share is not None:
         click.echo(
             f"warning: the upload is {found.share:.0%} of the job, and the machine is paid for "
@@ -188,6 +192,8 @@ def _environment(prepared: Prepared) -> None:
     elif prepared.run.image and prepared.offer.backend in environment.TAKE_IMAGES:
         click.echo(f"\nenvironment: the image {prepared.run.image}, as it is")
         return
+    elif prepared.offer.backend in environment.TAKE_IMAGES:
+        how = "an image that has exactly these, made there once and used again"
     else:
         how = "the machine's own axolotl if its versions are these, else installed there"
     click.echo(f"\nenvironment: {spec.lock.name} ({how})")
@@ -213,6 +219,7 @@ def document(prepared: Prepared, store: Store) -> dict[str, Any]:
             "source": offer.source,
             "region": offer.region,
             "spot": offer.spot,
+            "instead": offer.instead,
             "read_at": None if offer.read_at is None else offer.read_at.isoformat(),
             "doubt": prepared.doubt,
         },

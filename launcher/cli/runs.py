@@ -1,4 +1,4 @@
-"""Commands on runs: ps, logs, inspect, wait, stop, pull, rm."""
+"""Commands on runs: ps, wait, stop, pull, rm."""
 
 from __future__ import annotations
 
@@ -90,12 +90,12 @@ def _list(store: Store, *, everything: bool, page: int, as_json: bool) -> None:
         click.echo(_no_runs(store.count_runs(), page=page, everything=everything))
         _tell_remainders(store)
         return
-    rows = [("NAME", "STATE", "JOB", "BACKEND", "AGE", "RECIPE")]
+    rows = [("NAME", "STATE", "JOB", "BACKEND", "AGE", "COST", "RECIPE")]
     for run in runs:
         row = row_of(store, run)
-        rows.append(
-            (run.name, row["phase"], row["job"], run.backend, age(run.created_at), run.recipe)
-        )
+        cost = row["cost"] or ""
+        since = age(run.created_at)
+        rows.append((run.name, row["phase"], row["job"], run.backend, since, cost, run.recipe))
     table(rows)
     if everything:
         pages = -(-store.count_runs() // PAGE)
@@ -137,100 +137,6 @@ def age(when: datetime) -> str:
         if seconds >= length:
             return f"{int(seconds // length)}{unit}"
     return f"{int(seconds)}s"
-
-
-@click.command()
-@options.run_argument
-@click.option("-f", "--follow", "follow_", is_flag=True, help="Go on until the run ends.")
-@click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last N lines.")
-@click.option("--step", help="Only this step's log: preprocess, train, merge, evaluate, inference")
-@options.as_json
-def logs(run: str | None, follow_: bool, lines: int | None, step: str | None, as_json: bool) -> int:
-    """Show RUN's log (default: the last run's), from wherever it is."""
-    from launcher.run import inventory
-    from launcher.run.logs import LogReader, lines_here
-
-    store = open_store(places.state_dir())
-    found = find(store, run)
-    backends = Backends()
-    kept: list[tuple[str, str, str]] = []
-    seen = 0
-    for job in store.jobs(found.id):
-        if job.files is None:
-            found_lines = iter(lines_here(inventory.home(found, job), job.id, step=step))
-        else:
-            backend = backends.of(job)
-            reader = LogReader(backend, job.files, step=step)
-            found_lines = reader.lines(inventory.state(backend, job.files))
-        for line in found_lines:
-            seen += 1
-            if lines is None:
-                _print_line(line.step, line.time, line.text, as_json=as_json)
-            else:
-                kept.append((line.step, line.time, line.text))
-                del kept[: -lines or None]
-    for one in kept:
-        _print_line(*one, as_json=as_json)
-    if not follow_:
-        if not seen:
-            click.echo(f"{found.name} has no log yet", err=True)
-        return 0
-    return _follow_logs(store, found, step=step, skip=seen, as_json=as_json)
-
-
-def _print_line(step: str, time: str, text: str, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps({"step": step, "time": time, "text": text}))
-    else:
-        click.echo(f"{step} | {text}")
-
-
-def _follow_logs(
-    store: Store, run: RunRecord, *, step: str | None, skip: int, as_json: bool
-) -> int:
-    from launcher.cli.telling import ways_back
-    from launcher.run.follow import Follower, verdict
-
-    count = 0
-    try:
-        for said in Follower(store, run, Backends(), whole=True):
-            if said.line is not None and (step is None or said.line.step == step):
-                count += 1
-                if count > skip:
-                    _print_line(said.line.step, said.line.time, said.line.text, as_json=as_json)
-    except KeyboardInterrupt:
-        click.echo(f"\n{run.name} goes on without you.", err=True)
-        ways_back(run)
-        return 130
-    return verdict(store, run)
-
-
-@click.command()
-@options.run_argument
-@click.option("--bill", is_flag=True, help="Ask the provider what it billed, besides.")
-@options.as_json
-def inspect(run: str | None, bill: bool, as_json: bool) -> None:
-    """Show everything known about RUN (default: the last)."""
-    store = open_store(places.state_dir())
-    found = find(store, run)
-    facts = describe(store, found, bill=bill)
-    if as_json:
-        click.echo(json.dumps(facts, indent=2))
-        return
-    for key in ("name", "id", "phase", "recipe", "backend", "created_at", "ended_at", "output"):
-        click.echo(f"{key + ':':<12} {printable(str(facts[key]))}")
-    for job in facts["jobs"]:
-        click.echo(f"\njob {job['kind']} ({job['name']})")
-        for key in ("phase", "reason", "exit_code", "launched_at", "ended_at", "cost", "files"):
-            if job[key] not in {None, ""}:
-                click.echo(f"  {key + ':':<12} {printable(str(job[key]))}")
-        if bill:
-            said = job["bill"] or "nothing (yet): a bill comes late, and not to every account"
-            click.echo(f"  {'bill:':<12} {said}")
-        if job["files_billed"]:
-            click.echo(f"  {'billed:':<12} storage; end that with: ftlaunch rm {found.name}")
-        for step in job["steps"]:
-            click.echo(f"  {step['name'] + ':':<12} {step['command']}")
 
 
 @click.command()
@@ -284,6 +190,7 @@ def wait(run: str | None, timeout: timedelta | None, as_json: bool) -> int:
 @options.as_json
 def stop(run: str | None, at_once: bool, grace: timedelta, as_json: bool) -> int:
     """Stop RUN (default: the last): ask for a checkpoint, wait for it, end it, pull it."""
+    from launcher.cli import epilogue
     from launcher.run.stop import stop as stop_run
 
     store = open_store(places.state_dir())
@@ -293,6 +200,7 @@ def stop(run: str | None, at_once: bool, grace: timedelta, as_json: bool) -> int
         click.echo(json.dumps(describe(store, store.run(found.id)), indent=2))
     else:
         click.echo(report)
+        epilogue.tell_end(store, found)
     return 0
 
 
@@ -304,6 +212,7 @@ def stop(run: str | None, at_once: bool, grace: timedelta, as_json: bool) -> int
 def pull(run: str | None, output: Path | None, everything: bool, as_json: bool) -> None:
     """Bring RUN's results here (default: the last), checked against the manifest."""
     from launcher.run import pull as pulling
+    from launcher.run.copying import copied
     from launcher.run.spec import job_from_json
 
     store = open_store(places.state_dir())
@@ -313,7 +222,14 @@ def pull(run: str | None, output: Path | None, everything: bool, as_json: bool) 
     pulling.check_writable(into)
     results = []
     for job in store.jobs(found.id):
-        if job.files is None or job.kind == "inference":
+        if job.kind == "inference":
+            continue
+        if job.files is None:
+            if (here := copied(found, job, into)) is not None:
+                results.append(
+                    {"job": job.kind, "files": len(here.files), "verified": here.verified}
+                )
+                _say(f"{job.kind}: here already: {here.sentence()}", quiet=as_json)
             continue
         patterns = ("output/**",) if everything else job_from_json(job.spec).pull
         pulled = pulling.pull(backends.of(job), job, into, patterns=patterns)
@@ -321,12 +237,16 @@ def pull(run: str | None, output: Path | None, everything: bool, as_json: bool) 
         if job.ended_at is not None and into == found.output_dir.absolute():
             store.mark_pulled(job.id)
         results.append({"job": job.kind, "files": len(pulled.files), "verified": pulled.verified})
-        if not as_json:
-            click.echo(f"{job.kind}: {pulled.sentence()}")
+        _say(f"{job.kind}: {pulled.sentence()}", quiet=as_json)
     if not results:
         raise BadInput(f"{found.name} has no files to pull")
     if as_json:
         click.echo(json.dumps({"into": str(into), "jobs": results}, indent=2))
+
+
+def _say(text: str, *, quiet: bool) -> None:
+    if not quiet:
+        click.echo(text)
 
 
 @click.command()

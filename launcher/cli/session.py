@@ -13,6 +13,7 @@ import click
 
 from backends.errors import Failed, FtlaunchError
 from backends.lease import Address
+from backends.offer import Money
 from launcher.asking import Asker
 from launcher.commands import Decoding
 
@@ -21,11 +22,13 @@ Say = Callable[[str], None] | None
 
 def print_answer(asker: Asker, text: str, *, progress: Say, as_json: bool) -> int:
     """Print the model's answer to one prompt."""
-    answer, trouble = asker.one(text, say=progress)
+    answer, trouble, cost = asker.one(text, say=progress)
     if as_json:
-        click.echo(json.dumps({"prompt": text, "answer": answer}, ensure_ascii=False))
+        told = {"prompt": text, "answer": answer, **_priced(cost)}
+        click.echo(json.dumps(told, ensure_ascii=False))
     else:
         click.echo(answer)
+        _tell_cost(cost)
     return _unless(trouble)
 
 
@@ -33,15 +36,25 @@ def write_answers(
     asker: Asker, asked: bytes, output: Path, *, decoding: Decoding, progress: Say, as_json: bool
 ) -> int:
     """Answer a file of prompts into another."""
-    counted, trouble = asker.many(asked, output, decoding=decoding, say=progress)
+    counted, trouble, cost = asker.many(asked, output, decoding=decoding, say=progress)
     if as_json:
-        click.echo(json.dumps({**counted._asdict(), "output": str(output)}))
+        click.echo(json.dumps({**counted._asdict(), "output": str(output), **_priced(cost)}))
         return _unless(trouble)
     click.echo(f"{_number(counted.answers, 'answer')} in {output}")
+    _tell_cost(cost)
     if counted.errors:
         rows = _number(counted.errors, "row")
         click.echo(f"{rows} without an answer: see 'error' in the same place there", err=True)
     return _unless(trouble)
+
+
+def _priced(cost: Money | None) -> dict[str, str]:
+    return {} if cost is None else {"cost": str(cost)}
+
+
+def _tell_cost(cost: Money | None) -> None:
+    if cost is not None:
+        click.echo(f"  that cost {cost}", err=True)
 
 
 def _unless(trouble: FtlaunchError | None) -> int:

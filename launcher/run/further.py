@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from backends.errors import BadInput, Lost, Refused
 from backends.lease import Phase
 from launcher.run import inventory, spec
+from launcher.run.again import train_again
 from launcher.run.loaded import Backends
 from launcher.run.spec import RunSpec
 from launcher.store import JobRecord, RunRecord, Store
@@ -95,7 +96,7 @@ def resumable(
             return before, newest
     raise Refused(
         f"{run.name} has no complete checkpoint to go on from",
-        hint=f"train it again with: ftlaunch train {run.recipe}",
+        hint=f"train it again with: {train_again(store, run)}",
     )
 
 

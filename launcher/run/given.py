@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from backends.errors import Lost, Refused
 from backends.job import Attached, LocalFile, LocalTree
+from launcher.run.again import train_again
 from launcher.run.desk import Desk
 from launcher.run.inventory import Entry, home, inventory_here, selected
 from launcher.run.pull import is_same
@@ -39,7 +40,7 @@ def given(desk: Desk, job: JobRecord, attach: AttachJob) -> Attached | LocalTree
     if not wanted:
         raise Lost(
             f"{before.kind} of {desk.run.name!r} left nothing here to go on from",
-            hint=f"train it again with: ftlaunch train {desk.run.recipe}",
+            hint=f"train it again with: {train_again(desk.store, desk.run)}",
         )
     return LocalTree(tuple(_file(desk, before, attach, entry) for entry in wanted))
 
@@ -60,6 +61,6 @@ def _file(desk: Desk, before: JobRecord, attach: AttachJob, entry: Entry) -> Loc
     if entry.sha256 is None or not is_same(here, entry):
         raise Refused(
             f"{here} is not what it was when it was pulled",
-            hint=f"put it back, or train again with: ftlaunch train {desk.run.recipe}",
+            hint=f"put it back, or train again with: {train_again(desk.store, desk.run)}",
         )
     return LocalFile(here, attach.at / entry.path, entry.size_bytes, entry.sha256)

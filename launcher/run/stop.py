@@ -54,7 +54,9 @@ def stop(store: Store, run: RunRecord, backends: Backends, *, grace: timedelta) 
                 hint=f"{refusals[0].hint}; then: ftlaunch stop {run.name}",
             )
     now = store.run(run.id)
-    return f"{now.name}: {now.phase}; results are in {now.output_dir}"
+    if any(job.pulled_at for job in store.jobs(run.id)):
+        return f"{now.name}: {now.phase}; results are in {now.output_dir}"
+    return f"{now.name}: {now.phase}; there are no results"
 
 
 def _require_confirmed(

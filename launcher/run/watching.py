@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from backends.errors import FtlaunchError
@@ -19,6 +20,9 @@ LEAST_S = 0.25
 SILENT_S = 30.0
 """How long a machine that is to end at once may be silent before it is let go of unheard."""
 
+_TOLD_AGAIN_S = 120.0
+"""After this long a queue is told of once more, and then each time it has lasted twice as long."""
+
 _QUIET_ENDS = {Phase.SUCCEEDED, Phase.STOPPED}
 
 
@@ -27,6 +31,7 @@ def watch(desk: Desk, job: JobRecord, lease: Lease) -> None:
     backend = desk.backend(job)
     last: Phase | None = None
     stopping = _Stopping(desk, job.id, lease)
+    queue = _Queue()
     while True:
         began = time.monotonic()
         stopping.mind()
@@ -35,11 +40,31 @@ def watch(desk: Desk, job: JobRecord, lease: Lease) -> None:
             seen = Observation(Phase.STOPPED, reason="it did not answer, and was to end at once")
         if seen.phase.ended:
             break
-        if seen.phase is not last:
+        if seen.phase is not last or queue.is_worth_a_word(seen):
             _changed(desk, job, backend, seen, last)
             last = seen.phase
         time.sleep(pause(time.monotonic() - began, least_s=LEAST_S))
     _verdict(desk, job, seen)
+
+
+class _Queue:
+    """A job that waits for its machine: told of again, the longer it waits the more seldom."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: float | None = None
+        self._next_s = _TOLD_AGAIN_S
+
+    def is_worth_a_word(self, seen: Observation) -> bool:
+        """Whether as long again has passed as when it was last told."""
+        if seen.phase is not Phase.QUEUED:
+            self._since, self._next_s = None, _TOLD_AGAIN_S
+            return False
+        self._since = self._clock() if self._since is None else self._since
+        if self._clock() - self._since < self._next_s:
+            return False
+        self._next_s *= 2
+        return True
 
 
 class _Stopping:

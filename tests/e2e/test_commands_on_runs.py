@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 from toy_run import Toy, toy
 
+from backends.offer import FREE, Offer
+from launcher.run import spec
+
 FTLAUNCH = str(Path(sys.executable).with_name("ftlaunch"))
 
 
@@ -143,6 +146,39 @@ def test_pull_again_skips_and_mends(ended: Toy, tmp_path: Path) -> None:
     other = tmp_path / "else where"
     assert ask(ended, "pull", "toy", "-o", str(other), "--json").returncode == 0
     assert (other / "output" / "merge").read_text() == "made by merge"
+
+
+def test_what_is_here_already_can_be_had_in_another_folder(ended: Toy, tmp_path: Path) -> None:
+    for job in ended.store.jobs(ended.run.id):
+        ended.store.mark_closed(job.id, None)  # nothing is at the provider any more
+    other = tmp_path / "else where"
+    told = ask(ended, "pull", "toy", "-o", str(other))
+    assert "train: here already" in told.stdout
+    assert (other / "output" / "merge").read_text() == "made by merge"
+    assert (other / "manifests").is_dir()
+    assert ask(ended, "pull", "toy").returncode == 0
+    (ended.out / "output" / "train").write_text("damaged")
+    assert "is not what it was" in ask(ended, "pull", "toy", "-o", str(other)).stderr
+
+
+def test_a_log_that_is_followed_begins_with_the_training_that_runs(ended: Toy) -> None:
+    first = ended.store.jobs(ended.run.id)[0]
+    offer = spec.offer_to_json(Offer("local", None, 0, FREE))
+    ended.store.add_job(
+        run_id=ended.run.id, kind="train", name="again", spec=first.spec, offer=offer
+    )
+    conductor = conduct(ended)
+    told = ask(ended, "logs", "-f", "toy")
+    assert conductor.wait(60) == 0
+    said = [line for line in told.stdout.splitlines() if "| line" in line]
+    assert said == [f"train | line {n} of train" for n in range(20)]
+    assert "what came before is in: ftlaunch logs toy" in told.stderr
+
+
+def test_settings_for_many_prompts_are_refused_for_one(ended: Toy) -> None:
+    told = ask(ended, "inference", "-p", "hello", "--max-new-tokens", "5")
+    assert told.returncode == 2
+    assert "--max-new-tokens is for --prompts" in told.stderr
 
 
 def test_the_last_run_is_meant_when_none_is_named(ended: Toy) -> None:

@@ -89,3 +89,17 @@ def test_the_limit_is_in_dollars() -> None:
 def test_what_costs_nothing_is_below_every_limit() -> None:
     free = [replace(SHELF[0], price=Money(Decimal(0), "INR"))]
     assert taken(free, Need(), cap=Decimal("0.01")).price.amount == 0
+
+
+class Racks(Shop):
+    """One whose machines have one, two or four of a kind."""
+
+    def offers(self, need: Need, *, live: bool) -> Sequence[Offer]:
+        found = super().offers(need, live=live)
+        return [one for one in found if not need.gpus or need.gpus[0][1] in {1, 2, 4}]
+
+
+def test_more_gpus_than_a_machine_has_is_no_question_of_time() -> None:
+    with pytest.raises(BadInput, match="rents no H100 x 9: at most H100 x 4") as told:
+        choose(Racks(SHELF), Need(gpus=(("H100", 9),)), cap=None, dry=False)  # type: ignore[arg-type]
+    assert told.value.hint == "ask for that many: -g H100:4"

@@ -68,3 +68,20 @@ def test_live_rates_win_and_what_they_lack_comes_from_the_list() -> None:
     )
     assert rates.gpus["T4"] == Decimal("0.59")
     assert (rates.source, rates.read_at) == ("Modal, live", now)
+
+
+@pytest.mark.parametrize(
+    ("need", "told"),
+    [
+        (Need(gpus=(("A10", 1),)), ""),
+        (Need(gpus=(("H100!", 1),)), ""),
+        (Need(gpus=(("H100", 1),)), "an H200 at an H100's price (H100! forbids that)"),
+        (
+            Need(gpus=(("A10", 1), ("L4", 2))),
+            "L4:2, whichever is free first; priced as the dearest",
+        ),
+    ],
+)
+def test_what_may_come_instead_is_told(need: Need, told: str) -> None:
+    (offer,) = offers(catalog.dated(), need)
+    assert offer.instead == told

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from toy_run import Toy, toy
 
+from backends.errors import CredentialsMissing
 from backends.job import Files
 from backends.lease import Lease, Phase
 from backends.offer import FREE, Money, Offer
@@ -59,6 +60,43 @@ def test_a_list_of_runs_says_it_also_when_none_is_alive(
         assert capsys.readouterr().err.strip() == KEPT
         assert command(cli, ["inspect", "toy"]) == 0
         assert capsys.readouterr().out.count("ftlaunch rm toy") == 2
+
+
+def test_a_list_of_runs_says_what_each_has_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with toy(tmp_path, backend="far", offer=PAID) as made:
+        close(made, kept=False)
+        monkeypatch.setenv("FTLAUNCH_STATE_DIR", str(made.state))
+        assert command(cli, ["ps", "-a"]) == 0
+        heading, row = capsys.readouterr().out.splitlines()
+        assert "COST" in heading
+        assert "$0.50" in row
+
+
+class Deaf:
+    """Backends that are asked for a bill, and do not accept the account's key."""
+
+    def of(self, job: object) -> Deaf:
+        return self
+
+    name = "far"
+
+    def billed(self, lease: object) -> None:
+        raise CredentialsMissing("the key is not accepted")
+
+
+def test_a_bill_that_cannot_be_asked_for_is_not_said_to_be_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with toy(tmp_path, backend="far", offer=PAID) as made:
+        close(made, kept=False)
+        monkeypatch.setenv("FTLAUNCH_STATE_DIR", str(made.state))
+        monkeypatch.setattr("launcher.cli.facts.Backends", Deaf)
+        assert command(cli, ["inspect", "toy", "--bill"]) == 0
+        told = capsys.readouterr().out
+        assert told.count("not known: the key is not accepted") == 2
+        assert "None" not in told
 
 
 @pytest.mark.parametrize(
