@@ -41,6 +41,7 @@ class Need:
 
     Each entry of `gpus` is a kind and a count; an empty tuple means any, or none at all.
     `cpu_only` asks for a machine without one, and then `gpus` is empty.
+    `recover` asks for a place where a job goes on by itself when its machine is taken away.
     `plain_memory_gib` is what the job's work without a GPU takes, for `Offer.plain`.
     """
 
@@ -52,6 +53,7 @@ class Need:
     regions: tuple[str, ...] = ()
     nodes: int = 1
     cpu_only: bool = False
+    recover: bool = False
     plain_memory_gib: int | None = None
 
 

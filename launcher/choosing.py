@@ -131,6 +131,7 @@ def words(need: Need) -> str:
         *([f"with {need.memory_gib} GiB of memory"] if need.memory_gib else []),
         *([f"in {' or '.join(need.regions)}"] if need.regions else []),
         *([f"on {need.nodes} machines"] if need.nodes > 1 else []),
+        *(["that takes a job up again by itself"] if need.recover else []),
     ]
     return " ".join(asked)
 
@@ -146,6 +147,8 @@ def _unknown(backend: Backend, kind: str, known: Sequence[str]) -> BadInput:
 
 def _next_best(backend: Backend, need: Need, *, dry: bool) -> str:
     """What could be had instead, nearest in price first, and how to ask for it."""
+    if need.recover:
+        return "leave --recover out, or use -b modal or -b skypilot:slurm/NAME"
     try:
         rented = backend.offers(need, live=False)
         free = backend.offers(Need(), live=not dry)

@@ -48,6 +48,7 @@ class Request:
     backend: str | None = None
     gpus: tuple[tuple[str, int], ...] = ()
     spot: bool = False
+    recover: bool = False
     name: str | None = None
     output: Path | None = None
     extra: tuple[str, ...] = ()
@@ -172,6 +173,7 @@ def _need(request: Request, found: Recipe) -> Need:
         memory_gib=hardware.memory,
         disk_gib=hardware.disk,
         spot=request.spot or hardware.spot,
+        recover=request.recover or hardware.recover,
         regions=tuple(hardware.regions),
         nodes=hardware.nodes,
         plain_memory_gib=_plain_memory(found),

@@ -51,7 +51,7 @@ def offers(market: Market, need: Need, *, kind: str) -> list[Offer]:
 
     kind  `container` or `vm`: the sort of machine for a job that wants a GPU
     """
-    if need.nodes > 1:
+    if need.nodes > 1 or need.recover:
         return []
     if need.cpu_only:
         found = _cpu_machines(market, need)

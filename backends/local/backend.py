@@ -73,7 +73,7 @@ class Local:
         gpus = surroundings.wanted(need, surroundings.gpus())
         cpus, memory = surroundings.cpus(), surroundings.memory_gib()
         too_little = (need.cpus or 0) > cpus or (need.memory_gib or 0) > memory
-        if gpus is None or too_little or need.nodes > 1:
+        if gpus is None or too_little or need.nodes > 1 or need.recover:
             return []
         offer = Offer(
             backend=NAME,

@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from backends import rundir
 from backends.errors import (
@@ -26,10 +25,20 @@ from backends.layout import require_inside
 from backends.lease import Address, Finding, Keep, Lease, Observation, Phase, Signal
 from backends.offer import Money, Need, Offer
 from backends.protocol import Options, Progress, silent
+from backends.skypilot import managed
 from backends.skypilot.copies import Copies
 from backends.skypilot.ending import Ending, require_its_server
 from backends.skypilot.launching import Launching
-from backends.skypilot.leases import NAME, cluster_name, files_of, job_name, lease_of
+from backends.skypilot.leases import (
+    NAME,
+    cluster_name,
+    files_of,
+    job_name,
+    lease_of,
+    remembered,
+    verdict_of,
+)
+from backends.skypilot.managed import ManagedJobs
 from backends.skypilot.offers import Offers
 from backends.skypilot.reach import Reach, reachable
 from backends.skypilot.records import Cluster, Held, JobNote, Records, Stage
@@ -60,6 +69,7 @@ class SkyPilot:
         self._copies = Copies(self._records.root / "kept")
         self._ending = Ending(self._server, self._records, self._reach, self._copies, options.clock)
         self._offers = Offers(self._server, infra=infra, guest=guest, clock=options.clock)
+        self._managed = ManagedJobs(self._server, self._records, self._reach, clock=options.clock)
         self._launching = Launching(
             self._server,
             self._records,
@@ -85,15 +95,21 @@ class SkyPilot:
     def leases(self) -> Sequence[Lease]:
         """See `Backend.leases`. Raises Unreachable when the server does not say."""
         rows = {row.name: row for row in self._server.clusters()}
+        jobs = {row.name: row for row in self._managed.queue.alive()}
         found = []
         for cluster in self._records.all():
             row = rows.pop(cluster.name, None)
-            if cluster.ours:
+            known = jobs.pop(cluster.name, None)
+            if cluster.managed:
+                if known is not None or (cluster.held is not Held.GONE and cluster.request):
+                    found += [lease_of(cluster, job) for job in cluster.jobs]
+            elif cluster.ours:
                 found += [lease_of(cluster, job) for job in self._billing(cluster, row)]
             else:
                 alive = [job for job in cluster.open_jobs() if not cluster.jobs[job].verdict]
                 found += [lease_of(cluster, job) for job in alive]
-        return found + [self._stranger(row) for row in rows.values()]
+        found += [self._stranger(row.name, row.launched_at) for row in rows.values()]
+        return found + [self._stranger(row.name, row.submitted_at) for row in jobs.values()]
 
     def _billing(self, cluster: Cluster, row: Row | None) -> list[str]:
         """The jobs whose leases stand for a cluster that may bill."""
@@ -106,22 +122,22 @@ class SkyPilot:
         # Its end failed, perhaps: a release of its last job does it again.
         return cluster.open_jobs() or list(cluster.jobs)[-1:]
 
-    def _stranger(self, row: Row) -> Lease:
+    def _stranger(self, name: str, since: float) -> Lease:
         """A cluster that another computer made: named after the job that it was made for."""
         return Lease(
             backend=NAME,
-            id=row.name,
-            job=job_name(row.name),
-            files=files_of(job_name(row.name)),
-            created_at=datetime.fromtimestamp(row.launched_at, UTC),
-            data={"cluster": row.name},
+            id=name,
+            job=job_name(name),
+            files=files_of(job_name(name)),
+            created_at=datetime.fromtimestamp(since, UTC),
+            data={"cluster": name},
         )
 
     def _taken_over(self, job: str) -> Cluster | None:
         """The cluster of another computer's job, known here from now on; None: there is none."""
         rows = self._server.clusters(cluster_name(job))
         if not rows:
-            return None
+            return self._managed.taken_over(job)
         row = rows[0]
         now = datetime.fromtimestamp(row.launched_at, UTC).isoformat()
         cluster = Cluster(
@@ -155,10 +171,12 @@ class SkyPilot:
             return Observation(Phase.UNKNOWN, reason=str(error))
 
     def _observed(self, cluster: Cluster, job: str) -> Observation:
+        if cluster.managed:
+            return self._managed.observed(cluster, job)
         note = cluster.jobs[job]
         cost = self._cost(cluster, job)
         if note.verdict is not None:
-            return _remembered(note.verdict, cost)
+            return remembered(note.verdict, cost)
         if note.stage is Stage.RELEASED:
             return Observation(Phase.LOST, reason="it was let go of before its end", cost=cost)
         if note.stage is Stage.LAYING:
@@ -181,7 +199,7 @@ class SkyPilot:
         else:
             found = rundir.observation(seen.state, alive=seen.alive, cost=cost)
         if found.phase.ended:
-            self._records.note_verdict(cluster.name, job, _verdict(found))
+            self._records.note_verdict(cluster.name, job, verdict_of(found))
         return found
 
     def _without_answer(self, cluster: Cluster, job: str, why: str) -> Observation:
@@ -201,7 +219,7 @@ class SkyPilot:
         except Lost:
             why = "its cluster is gone: it took itself down, or somebody else did"
             lost = Observation(Phase.LOST, reason=why, cost=cost)
-            self._records.note_verdict(cluster.name, job, _verdict(lost))
+            self._records.note_verdict(cluster.name, job, verdict_of(lost))
             return lost
 
     def _cost(self, cluster: Cluster, job: str) -> Money:
@@ -220,7 +238,10 @@ class SkyPilot:
         _refuse(job)
         try:
             with self._records.claim(job.name):
-                return self._launching.launch(job, offer, on_lease, progress)
+                known = self._records.of_job(job.name)
+                is_managed = managed.wanted(job, offer) if known is None else known.managed
+                how = self._managed if is_managed else self._launching
+                return how.launch(job, offer, on_lease, progress)
         except (NotLaunched, Refused, MayStillBill):
             raise
         except FtlaunchError as error:
@@ -237,6 +258,9 @@ class SkyPilot:
         cluster = self._cluster(lease.job)
         if cluster is None or cluster.held is Held.GONE:
             return
+        if cluster.managed:
+            self._managed.signal(cluster, lease.job, what, grace=grace)
+            return
         note = cluster.jobs[lease.job]
         if note.verdict is not None or note.stage is not Stage.STARTED:
             return
@@ -248,7 +272,7 @@ class SkyPilot:
         """A private forward over the cluster's ssh alias. See `Backend.tunnel`."""
         seen = self.observe(lease)
         cluster = self._records.of_job(lease.job)
-        if seen.phase.ended or cluster is None:
+        if seen.phase.ended or cluster is None or cluster.managed:
             raise Lost(f"{lease.job} has ended, so nothing listens on its port {port}")
         with reachable(cluster), self._reach.host(cluster).forward(port) as address:
             yield address
@@ -266,9 +290,14 @@ class SkyPilot:
             if cluster is None:
                 return None
             with self._records.claim(cluster.name):
-                cluster = self._records.get(cluster.name) or cluster
-                cluster = self._ending.release(cluster, lease.job, keep)
+                cluster = self._released(
+                    self._records.get(cluster.name) or cluster, lease.job, keep
+                )
             return files_of(lease.job) if cluster.jobs[lease.job].kept else None
+
+    def _released(self, cluster: Cluster, job: str, keep: Keep) -> Cluster:
+        how = self._managed if cluster.managed else self._ending
+        return how.release(cluster, job, keep)
 
     # ── files ─────────────────────────────────────────────────────────────────────────────────
 
@@ -333,8 +362,8 @@ class SkyPilot:
             if not self._observed(cluster, job).phase.ended:
                 raise Refused(f"{job} still runs", hint="end it first: ftlaunch stop")
             with self._records.claim(cluster.name):
-                cluster = self._records.get(cluster.name) or cluster
-                self._ending.release(cluster, job, Keep.NOTHING)
+                now = self._records.get(cluster.name) or cluster
+                self._released(now, job, Keep.NOTHING)
 
     def billed(self, lease: Lease) -> Money | None:  # noqa: ARG002 - the contract names it
         """SkyPilot multiplies prices, too, and has no cloud's bill. See `Backend.billed`."""
@@ -382,22 +411,3 @@ def _require_inside(path: PurePosixPath) -> None:
         require_inside(path)
     except Refused as error:
         raise Lost(f"{os.fspath(path)!r} is not inside the run directory") from error
-
-
-def _verdict(seen: Observation) -> dict[str, Any]:
-    return {
-        "phase": seen.phase.value,
-        "exit_code": seen.exit_code,
-        "reason": seen.reason,
-        "state": dict(seen.state) if seen.state is not None else None,
-    }
-
-
-def _remembered(verdict: Mapping[str, Any], cost: Money) -> Observation:
-    return Observation(
-        Phase(verdict["phase"]),
-        verdict["exit_code"],
-        str(verdict["reason"]),
-        cost,
-        verdict["state"],
-    )

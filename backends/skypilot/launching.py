@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import time
 from collections.abc import Callable
@@ -11,18 +10,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from backends.errors import FtlaunchError, MayStillBill, NotLaunched, Refused, Unsure
+from backends.errors import MayStillBill, NotLaunched, Refused, Unsure
 from backends.job import Attached, Job
 from backends.lease import Lease
 from backends.offer import Offer
 from backends.protocol import Progress
 from backends.skypilot.copies import Copies
 from backends.skypilot.ending import Ending
-from backends.skypilot.leases import NAME, cluster_name, lease_of, request_of, require_same
+from backends.skypilot.errors import as_launch_error
+from backends.skypilot.leases import NAME, cluster_name, lease_of, new_note, require_same
 from backends.skypilot.offers import idle_minutes
 from backends.skypilot.reach import Reach, reachable
-from backends.skypilot.records import Cluster, Held, JobNote, Records, Stage
-from backends.skypilot.server import Row, Server, history
+from backends.skypilot.records import Cluster, Held, Records, Stage
+from backends.skypilot.server import Row, Server
 from backends.ssh import sync
 from backends.ssh.surroundings import plan_software
 from backends.ssh.workplace import Workplace
@@ -71,7 +71,7 @@ class Launching:
             if made_for and cluster.ours:
                 cluster = replace(cluster, price=str(offer.price.amount))
             if job.name not in cluster.jobs:
-                note = _note(job, cluster, self._clock())
+                note = new_note(job, cluster, self._clock())
                 cluster = replace(cluster, jobs={**cluster.jobs, job.name: note})
             cluster = self._records.save(cluster)
             found = lease_of(cluster, job.name)
@@ -119,7 +119,7 @@ class Launching:
                     hint="run the earlier job again",
                 )
             assert cluster is not None
-            if cluster.held is Held.UP:
+            if cluster.held is Held.UP and not cluster.managed:
                 found[cluster.name] = cluster
         apart = [one for one in found.values() if not one.shared]
         if len(apart) > 1:
@@ -249,19 +249,7 @@ class Launching:
         except MayStillBill as doubt:
             told = f"the launch failed, and {doubt.message}"
             return Unsure(told, intent=job.name, lease=found, hint=doubt.hint)
-        return _as_launch_error(error)
-
-
-def _as_launch_error(error: BaseException) -> BaseException:
-    if not isinstance(error, Exception):
-        return error
-    if isinstance(error, (NotLaunched, Refused, Unsure)):
-        if tried := history(error):
-            error.hint = f"{error.hint}; tried: {'; '.join(tried)}"
-        return error
-    if isinstance(error, FtlaunchError):
-        return NotLaunched(error.message, hint=error.hint)
-    return NotLaunched(f"the launch failed: {error}", hint="nothing was left behind")
+        return as_launch_error(error)
 
 
 def _idle(job: Job, offer: Offer) -> int:
@@ -278,12 +266,3 @@ def _accelerators(offer: Offer) -> dict[str, str]:
         return {}
     wanted = [{"accelerators": one["accelerators"]} for one in json.loads(offer.data["resources"])]
     return {"resources": json.dumps(wanted[:1])}
-
-
-def _note(job: Job, cluster: Cluster, now: datetime) -> JobNote:
-    return JobNote(
-        lease=f"{cluster.name}.{job.name}.{os.urandom(3).hex()}",
-        created_at=now.isoformat(),
-        request=request_of(job),
-        before=str(cluster.cost(now)),
-    )

@@ -9,13 +9,14 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from backends.errors import Unreachable
+from backends.errors import Refused, Unreachable
 from backends.offer import FREE, Money, Need, Offer
 from backends.skypilot import catalog
 from backends.skypilot.catalog import Instance, Listing
+from backends.skypilot.errors import translated
 from backends.skypilot.leases import NAME
 from backends.skypilot.records import SLURM
-from backends.skypilot.server import Considered, Server, translated
+from backends.skypilot.server import Considered, Server
 
 GPU_MEMORY_GIB = {
     "T4": 16, "V100": 16, "A10": 24, "A10G": 24, "L4": 24, "A6000": 48, "L40": 48, "L40S": 48,
@@ -27,6 +28,13 @@ GPU_MEMORY_GIB = {
 IDLE_SHARED, IDLE_ALONE = 10, 180
 """Minutes without a job or a visitor until a cluster takes itself down: where results stay on a
 shared disk, and where they go with it."""
+
+
+RECOVERS = (
+    "SkyPilot has let go of its machine; taken away before, it goes on from its newest checkpoint "
+    "on another"
+)
+"""Of a managed job: see `Offer.alone`."""
 
 
 def idle_minutes(cloud: str) -> int:
@@ -65,7 +73,9 @@ class Offers:
         """
         self._server.require_answer()
         if self._guest:
-            return self._as_guest(need)
+            return [] if need.recover else self._as_guest(need)
+        if need.recover:
+            return self._recovering(need)
         if not need.gpus and not need.cpu_only and (found := self._any_gpu(need)):
             return found
         for number, wanted in enumerate(ranked := self._wanted(need)):
@@ -73,6 +83,25 @@ class Offers:
             if rows := self._server.considered(task):
                 return [self._offer(row, ranked[number:], need) for row in rows]
         return []
+
+    def _recovering(self, need: Need) -> list[Offer]:
+        """Managed jobs, which SkyPilot takes up again by itself.
+
+        What they go on from must outlive their machines, and be read from here: a Slurm cluster
+        has a disk for that. Raises Refused for another place.
+        """
+        if self._infra and not self._infra.lower().startswith("slurm"):
+            raise Refused(
+                f"a job that recovers keeps its checkpoints on a disk that outlives its machine, "
+                f"and on {self._infra} there is none that ftlaunch can read",
+                hint="use -b skypilot:slurm/NAME, or -b modal, where every job goes on by itself",
+            )
+        found = self.live(replace(need, recover=False))
+        here = [one for one in found if one.data["cloud"] == SLURM]
+        return [
+            replace(one, ends=True, alone=RECOVERS, data={**one.data, "recovers": "1"})
+            for one in here
+        ]
 
     def _any_gpu(self, need: Need) -> list[Offer]:
         """The cheapest GPU of each cloud, where nobody asked for a kind: a training wants one."""
@@ -161,6 +190,8 @@ class Offers:
         if self._guest:
             return [] if need.gpus else [self._guest_offer(None, 0)]
         narrowed = self._infra.partition("/")[0].lower()
+        if need.recover and narrowed != "slurm":
+            return []
         if narrowed in {"slurm", "kubernetes", "k8s", "ssh"}:
             return [replace(_unpriced(self._infra, need), read_at=self._clock())]
         found = [

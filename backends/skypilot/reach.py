@@ -54,7 +54,7 @@ class Reach:
         """
         # One that is on its way out loses its alias before it is gone.
         gone = cluster.held is Held.GONE or (cluster.held is Held.ENDING and cluster.shared)
-        host = self._login(cluster) if gone else self.host(cluster)
+        host = self._login(cluster) if gone or cluster.managed else self.host(cluster)
         return Workplace(host, PurePosixPath(cluster.root), by=self._records.computer())
 
     def ready(self, cluster: Cluster, told: Progress) -> str:
@@ -63,10 +63,15 @@ class Reach:
         Raises NotLaunched.
         """
         try:
-            host = self.host(cluster)
+            host = self._login(cluster) if cluster.managed else self.host(cluster)
             host.wait(_PATIENCE, told=told)
             done = host.run(["sh", "-c", _HOME], timeout=_SOON)
         except SshError as error:
+            if cluster.managed:
+                raise NotLaunched(
+                    f"the login node of {cluster.region!r} cannot be reached: {error.message}",
+                    hint=f"try yourself with: ssh -F ~/.slurm/config {cluster.region}",
+                ) from error
             raise NotLaunched(
                 f"the cluster {cluster.name!r} is up and cannot be reached: {error.message}",
                 hint=f"try yourself with: sky status {cluster.name} && ssh {cluster.name}",

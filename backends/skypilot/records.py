@@ -72,6 +72,7 @@ class Cluster:
     cloud    SkyPilot's name of the cloud; `region` is the cluster's name where that is Slurm
     root     the folder on it that is ours; its run directories are below
     since    when it began to bill; spent: what it had cost before that
+    managed  it is one of SkyPilot's managed jobs, whose clusters come and go; there is one job
     """
 
     name: str
@@ -86,6 +87,7 @@ class Cluster:
     held: Held = Held.ASKED
     since: str | None = None
     spent: str = "0"
+    managed: bool = False
     jobs: Mapping[str, JobNote] = field(default_factory=dict)
 
     @property

@@ -14,27 +14,19 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-from backends.errors import (
-    CredentialsMissing,
-    FtlaunchError,
-    Lost,
-    NoCapacity,
-    NotLaunched,
-    Refused,
-    Unreachable,
-)
+from backends.errors import CredentialsMissing, Lost, NoCapacity, Refused, Unreachable
+from backends.skypilot.errors import AGAIN, plain, translated
 
 PREFIX = "ftlaunch-"
 """What every cluster of ours is called by."""
 
 LOCAL = "http://127.0.0.1:46580"
-_AGAIN = "try again in a while; what runs there goes on"
 _PATIENCE_S = 300.0
 """How long a silent server is asked again for the answer to a request that it took in."""
 
@@ -138,7 +130,7 @@ class Server:
                 hint="start it with: sky api start (or log in to another: sky api login -e URL)",
             ) from error
         if said != "healthy":
-            raise Unreachable(f"the SkyPilot API server at {url} says: {said}", hint=_AGAIN)
+            raise Unreachable(f"the SkyPilot API server at {url} says: {said}", hint=AGAIN)
 
     # ── what can be had ───────────────────────────────────────────────────────────────────────
 
@@ -261,7 +253,7 @@ def _table(text: str) -> Iterator[Considered]:
     Slurm (tiny)      -          4       16        H100:1   2.50          ✔
     """
     columns: list[str] = []
-    for line in _plain(text).splitlines():
+    for line in plain(text).splitlines():
         cells = re.split(r"\s{2,}", line.strip())
         if cells[0] == "INFRA" and "COST ($)" in cells:
             columns = cells
@@ -286,10 +278,6 @@ def _considered(row: Mapping[str, str]) -> Considered:
     )
 
 
-def _plain(text: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)
-
-
 def _configured(home: Path) -> str:
     """The server that `sky api login` wrote down, without importing the SDK (it takes seconds)."""
     try:
@@ -303,73 +291,3 @@ def _configured(home: Path) -> str:
         elif inside and line.strip().startswith("endpoint:"):
             return line.split(":", 1)[1].strip().strip("'\"").rstrip("/")
     return ""
-
-
-# ── errors ────────────────────────────────────────────────────────────────────────────────────────
-
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """The SDK's errors become ours: `KINDS` says which."""
-    try:
-        yield
-    except FtlaunchError:
-        raise
-    except Exception as error:
-        raise _ours(error) from error
-
-
-def _ours(error: Exception) -> FtlaunchError:
-    words = _words(error)
-    for kind in type(error).__mro__:
-        if kind.__name__ in KINDS:
-            make, message, hint = KINDS[kind.__name__]
-            return make(message.format(words), hint=hint)
-    return NotLaunched(f"SkyPilot could not do it: {words}", hint="see: sky api logs -l")
-
-
-def _words(error: Exception) -> str:
-    """The first sentence of what is often a page, without colours."""
-    text = _plain(str(error)).strip() or type(error).__name__
-    return text.splitlines()[0].strip().rstrip(".")
-
-
-def history(error: BaseException | None) -> Sequence[str]:
-    """What was tried before nothing was left, in a phrase each."""
-    cause = getattr(error, "__cause__", None) or error
-    found = getattr(cause, "failover_history", None) or []
-    return [_words(one) for one in found if isinstance(one, Exception)]
-
-
-KINDS: Mapping[str, tuple[type[FtlaunchError], str, str]] = {
-    "ApiServerConnectionError": (Unreachable, "SkyPilot's API server does not answer: {}", _AGAIN),
-    "ApiServerAuthenticationError": (
-        CredentialsMissing,
-        "SkyPilot's API server wants a login: {}",
-        "log in with: sky api login",
-    ),
-    "APIVersionMismatchError": (
-        Refused,
-        "SkyPilot here and its API server are of different versions: {}",
-        "restart a local one with: sky api stop && sky api start",
-    ),
-    "RequestInterruptedError": (Unreachable, "SkyPilot's API server was restarted: {}", _AGAIN),
-    "ServerTemporarilyUnavailableError": (Unreachable, "SkyPilot's API server is busy: {}", _AGAIN),
-    "ExecutionRetryableError": (Unreachable, "SkyPilot's API server is busy: {}", _AGAIN),
-    "NoCloudAccessError": (CredentialsMissing, "SkyPilot has no cloud to use: {}", "sky check"),
-    "ResourcesUnavailableError": (
-        NoCapacity,
-        "nothing of that kind is free: {}",
-        "ask for more kinds with -g, or for another place with -b skypilot:INFRA",
-    ),
-    "ResourcesMismatchError": (Refused, "the cluster is too small for that: {}", ""),
-    "ClusterDoesNotExist": (Lost, "SkyPilot has no such cluster: {}", ""),
-    "ClusterNotUpError": (Unreachable, "the cluster is not up: {}", "look with: sky status"),
-    "ClusterStatusFetchingError": (Unreachable, "the cloud does not say: {}", _AGAIN),
-    "FetchClusterInfoError": (Unreachable, "the cloud does not say: {}", _AGAIN),
-    "RequestCancelled": (NotLaunched, "the request was cancelled: {}", ""),
-    "InvalidSkyPilotConfigError": (Refused, "SkyPilot's configuration is not valid: {}", ""),
-    "ConnectionError": (Unreachable, "SkyPilot's API server does not answer: {}", _AGAIN),
-    "ChunkedEncodingError": (Unreachable, "SkyPilot's API server broke off: {}", _AGAIN),
-    "Timeout": (Unreachable, "SkyPilot's API server took too long: {}", _AGAIN),
-}

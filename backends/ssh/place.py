@@ -163,6 +163,13 @@ def give(request: Answer) -> Answer:
     return {"begin": program, "python": sys.executable}
 
 
+def forget_given(request: Answer) -> Answer:
+    """Remove what was given, with its secrets."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(beside(request, "given"))
+    return {}
+
+
 def variables(request: Answer) -> Dict[bytes, bytes]:
     """The variables a job is started with; which of the machine's own they are is noted once."""
     home = request["home"]
@@ -328,6 +335,7 @@ COMMANDS: Dict[str, Callable[[Answer], Answer]] = {
     "jobs": jobs,
     "start": start,
     "give": give,
+    "forget_given": forget_given,
     "stop": stop,
     "checkpoint": checkpoint,
     "end": end,

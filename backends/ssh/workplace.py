@@ -197,12 +197,20 @@ class Workplace:
             raise NotLaunched(f"the job's runner did not start: {words}")
 
     def give(
-        self, job: Job, env: Mapping[str, str], *, note: Mapping[str, str] | None = None
+        self,
+        job: Job,
+        env: Mapping[str, str],
+        *,
+        note: Mapping[str, str] | None = None,
+        again: bool = False,
     ) -> tuple[str, ...]:
         """Leave what `start` would start the runner with; the command that takes it, once.
 
         For a machine whose jobs something else starts. Until then the variables lie in a file that
         only its owner reads, outside the run directory.
+
+        again  the command may be given again, elsewhere perhaps, until the job has its verdict: it
+               goes on from where it was. The file stays until then, or until `forget_given`.
         Raises NotLaunched when the job was not laid out.
         """
         given = {**job.env, **env, **job.secrets}
@@ -215,7 +223,12 @@ class Workplace:
             raise NotLaunched("the job's runner did not start: it was not laid out")
         home = self.home(job.name)
         given_at = str(home.with_name(f".{job.name}.given"))
-        return (str(answer["python"]), "-I", str(answer["begin"]), given_at, str(home))
+        more = ("--again",) if again else ()
+        return (str(answer["python"]), "-I", str(answer["begin"]), given_at, str(home), *more)
+
+    def forget_given(self, job: str) -> None:
+        """Remove what `give` has left, if nobody has taken it. Raises FarError."""
+        self._ask("place", "forget_given", job)
 
     # ── looking ───────────────────────────────────────────────────────────────────────────────
 

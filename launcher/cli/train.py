@@ -52,6 +52,9 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--spot", is_flag=True, help="Use spot capacity."),
             click.option(
+                "--recover", is_flag=True, help="Go on by itself when the machine is taken away."
+            ),
+            click.option(
                 "-e",
                 "--env",
                 "variables",
@@ -130,6 +133,7 @@ def _go(
     max_price: Decimal | None,
     on_finish: str | None,
     spot: bool,
+    recover: bool,
     variables: tuple[tuple[str, str], ...],
     env_file: Path | None,
     secrets: tuple[str, ...],
@@ -148,6 +152,7 @@ def _go(
         backend=backend,
         gpus=gpus,
         spot=spot,
+        recover=recover,
         name=name,
         output=output,
         extra=click.get_current_context().meta.get(_EXTRA, ()),

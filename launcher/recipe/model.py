@@ -76,6 +76,7 @@ class Hardware(_Part):
     gpus    kinds with counts, the most wanted first; empty for any, or none at all
     memory  GiB of main memory
     disk    GiB
+    recover the job goes on by itself when the machine is taken away
     """
 
     gpus: tuple[tuple[str, int], ...] = Field(default=(), alias="gpu")
@@ -83,6 +84,7 @@ class Hardware(_Part):
     memory: Gibibytes | None = None
     disk: Gibibytes | None = None
     spot: Switch = False
+    recover: Switch = False
     regions: Words = ()
     nodes: AtLeastOne = 1
 

@@ -30,6 +30,7 @@ def watch(desk: Desk, job: JobRecord, lease: Lease) -> None:
     """Look until there is a verdict, and record it. A provider's silence is said once."""
     backend = desk.backend(job)
     last: Phase | None = None
+    waits = False
     stopping = _Stopping(desk, job.id, lease)
     queue = _Queue()
     while True:
@@ -41,7 +42,7 @@ def watch(desk: Desk, job: JobRecord, lease: Lease) -> None:
         if seen.phase.ended:
             break
         if seen.phase is not last or queue.is_worth_a_word(seen):
-            _changed(desk, job, backend, seen, last)
+            waits = _changed(desk, job, backend, seen, last, waits=waits)
             last = seen.phase
         time.sleep(pause(time.monotonic() - began, least_s=LEAST_S))
     _verdict(desk, job, seen)
@@ -105,18 +106,34 @@ def _look(backend: Backend, lease: Lease) -> Observation:
 
 
 def _changed(
-    desk: Desk, job: JobRecord, backend: Backend, seen: Observation, last: Phase | None
-) -> None:
+    desk: Desk,
+    job: JobRecord,
+    backend: Backend,
+    seen: Observation,
+    last: Phase | None,
+    *,
+    waits: bool,
+) -> bool:
+    """Note the new phase, and tell of it if need be; whether the job waits for a machine now."""
     desk.store.set_phase(job.id, seen.phase, seen.reason)
     if seen.phase is Phase.UNKNOWN:
         why = f": {seen.reason}" if seen.reason else ""
         desk.say("unknown", f"{backend.name} does not answer{why}; {job.kind} is looked for", job)
-    elif seen.phase is Phase.QUEUED:
+        return waits
+    if seen.phase is Phase.QUEUED or _set_back(seen, last):
         desk.say("queued", f"{job.kind} waits: {seen.reason}", job)
-    elif last is Phase.QUEUED and not seen.phase.ended:
+        return True
+    if waits:
         desk.say("back", f"{job.kind} is {seen.phase}", job)
-    elif last is Phase.UNKNOWN:
+        return seen.phase is not Phase.RUNNING
+    if last is Phase.UNKNOWN:
         desk.say("back", f"{backend.name} answers again: {job.kind} is {seen.phase}", job)
+    return False
+
+
+def _set_back(seen: Observation, last: Phase | None) -> bool:
+    """It ran, and its machine was taken away: another one is being made for it."""
+    return seen.phase is Phase.STARTING and last is Phase.RUNNING and bool(seen.reason)
 
 
 def _verdict(desk: Desk, job: JobRecord, seen: Observation) -> None:

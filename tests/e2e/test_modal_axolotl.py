@@ -13,7 +13,7 @@ from rented_story import RentedStory, Story, managed_python, told
 
 pytestmark = [pytest.mark.axolotl, pytest.mark.timeout(900)]
 
-HURT = "hurt-modal"
+HURT, HALTED = "hurt-modal", "halted-modal"
 LONGER = {"max_steps": 300, "save_steps": 5, "test_datasets": "null", "eval_steps": "null"}
 NO_KERNELS = dict.fromkeys(("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel"), "false")
 """There is no GPU in a loopback container, whatever it is billed for."""
@@ -42,17 +42,17 @@ def gpus(cloud: Cloud) -> list[tuple[str, str]]:
     return [(names[span["app"]], span["gpu"]) for span in state["spans"]]
 
 
-def checkpoint(story: Story, after: str = "") -> str:
+def checkpoint(story: Story, after: str = "", run: str = HURT) -> str:
     """The youngest that was committed as a whole, once it is another one."""
     end = time.monotonic() + 300
     while time.monotonic() < end:
         cloud: Cloud = story.cloud
-        lists = cloud.volume("ftlaunch-runs").glob(f"*-{HURT}-train-*/.whole/output/*.json")
+        lists = cloud.volume("ftlaunch-runs").glob(f"*-{run}-train-*/.whole/output/*.json")
         found = sorted((path.stem for path in lists), key=lambda name: int(name.split("-")[-1]))
         if found and found[-1] != after:
             return found[-1]
         time.sleep(0.2)
-    raise AssertionError(f"no checkpoint after {after!r}: {story.desk.run('logs', HURT).said}")
+    raise AssertionError(f"no checkpoint after {after!r}: {story.desk.run('logs', run).said}")
 
 
 def resumed(story: Story) -> None:
@@ -84,7 +84,7 @@ class TestModal(RentedStory):
             parts = told(folder, "modal", cloud, cloud.environ, reference)
             story = Story(**parts, given=lambda: given(cloud), bills=lambda: bool(cloud.billing()))
             yield story
-            for run in (story.run, HURT):
+            for run in (story.run, HURT, HALTED):
                 story.desk.run("stop", "--now", run, timeout=120)
 
     def secrets(self, story: Story) -> list[str]:
@@ -112,4 +112,28 @@ class TestModal(RentedStory):
         rented = {app: gpu for app, gpu in gpus(story.cloud) if HURT in app}
         kinds = {app.split(f"{HURT}-")[1].split("-")[0]: gpu for app, gpu in rented.items()}
         assert kinds == {"preprocess": "", "train": "T4", "merge": ""}
+        assert story.at_rest()
+
+    @pytest.mark.steps("train")
+    def test_a_stopped_run_is_resumed_from_what_came_home(self, story: Story, step: str) -> None:
+        """Nothing of it is at Modal any more: its checkpoint is sent back there."""
+        desk = story.desk
+        sets = [f"--set={key}={value}" for key, value in LONGER.items()]
+        begun = desk.run("train", "tiny", "-n", HALTED, "-b", "modal", "-g", "cpu", "-yd", *sets)
+        assert begun.code == 0, begun.said
+        checkpoint(story, run=HALTED)
+        stopped = desk.run("stop", HALTED, timeout=600)
+        assert "results are in" in stopped.out, stopped.said
+        assert "nothing runs any more" in stopped.out
+        assert not list(story.cloud.volume("ftlaunch-runs").glob(f"*-{HALTED}-*"))
+        out = desk.here / "runs" / HALTED / "output"
+        kept = {path.name for path in out.glob("checkpoint-*")}
+        assert kept
+        resumed = desk.run("resume", HALTED, "-y")
+        assert resumed.code == 0, resumed.said + desk.run("logs", HALTED).out
+        newest = max(kept, key=lambda name: int(name.split("-")[1]))
+        assert f"output/{newest}" in resumed.out
+        assert (out / "checkpoint-300" / "adapter_model.safetensors").exists()
+        assert (out / "merged" / "model.safetensors").exists()
+        assert "$" in desk.run("ps", "-a").out
         assert story.at_rest()

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from backends.errors import CredentialsMissing, Lost, NoCapacity, NotLaunched, Refused, Unreachable
+from backends.skypilot.errors import KINDS, _ours, history
 from backends.skypilot.records import Cluster
-from backends.skypilot.server import KINDS, LOCAL, Considered, Server, _ours, _table, history
+from backends.skypilot.server import LOCAL, Considered, Server, _table
 
 TABLE = """\x1b[2mConsidered resources (1 node):\x1b[0m
 ------------------------------------------------------------------------------------

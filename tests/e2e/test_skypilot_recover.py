@@ -1,0 +1,65 @@
+"""A training with real axolotl whose node is taken away: SkyPilot makes another, and it goes on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clouds.skypilot.rig import Sky
+from desks import Desk
+from rented_story import managed_python
+
+pytestmark = [pytest.mark.axolotl, pytest.mark.timeout(1500), pytest.mark.slurm]
+
+RUN, STEPS = "taken", 120
+SETS = {"max_steps": STEPS, "save_steps": 5, "test_datasets": "null", "eval_steps": "null"}
+
+
+@pytest.fixture
+def sky(tmp_path: Path) -> Iterator[Sky]:
+    with Sky(tmp_path / "sky", software=managed_python().parent) as made:
+        yield made
+
+
+@pytest.fixture
+def desk(sky: Sky, tmp_path: Path) -> Iterator[Desk]:
+    (tmp_path / "here").mkdir()
+    made = Desk(tmp_path / "here", tmp_path / "state", sky.environ)
+    yield made
+    made.run("stop", "--now", RUN, timeout=300)
+
+
+def state(sky: Sky) -> dict[str, Any]:
+    """The training's own, on the disk that the nodes share."""
+    found = list((sky.home.slurm / "ftlaunch" / "runs").glob(f"*{RUN}-train-*/state.json"))
+    return json.loads(found[0].read_bytes()) if found else {}
+
+
+def test_a_training_whose_node_is_taken_away_ends_with_all_its_steps(sky: Sky, desk: Desk) -> None:
+    sets = [f"--set={key}={value}" for key, value in SETS.items()]
+    where = ("-b", "skypilot:slurm/tiny", "-g", "cpu", "--recover")
+    planned = desk.run("train", "tiny", *where, "--dry-run", *sets)
+    assert "goes on from its newest checkpoint" in planned.out, planned.said
+    begun = desk.run("train", "tiny", "-n", RUN, *where, "-yd", *sets, timeout=600)
+    assert begun.code == 0, begun.said
+    end = time.monotonic() + 600
+    while not any(row["complete"] for row in state(sky).get("checkpoints", ())):
+        assert time.monotonic() < end, desk.run("logs", RUN).said
+        time.sleep(0.5)
+    (allocation,) = sky.allocations()
+    sky.slurm("scancel", "--name", allocation)
+    waited = desk.run("wait", RUN, timeout=1200)
+    assert waited.code == 0, waited.said + desk.run("logs", RUN).out
+    log = desk.run("logs", RUN, "--step", "train").out
+    assert "goes on from output/checkpoint-" in log
+    out = desk.here / "runs" / RUN / "output"
+    trained = json.loads((out / f"checkpoint-{STEPS}" / "trainer_state.json").read_bytes())
+    assert trained["global_step"] == STEPS
+    assert (out / "merged" / "model.safetensors").exists()
+    assert sky.allocations() == []
+    facts = desk.run("inspect", RUN, "--json").json()
+    assert facts["cost"], facts
