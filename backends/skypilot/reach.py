@@ -20,6 +20,7 @@ from backends.errors import Lost, NotLaunched, Unreachable
 from backends.protocol import Progress
 from backends.skypilot.records import Cluster, Held, Records
 from backends.skypilot.server import Server
+from backends.skypilot.unanswered import START_NONE
 from backends.ssh.errors import SshError
 from backends.ssh.host import Host, Target
 from backends.ssh.workplace import Workplace
@@ -95,7 +96,7 @@ class Reach:
         try:
             subprocess.run(
                 argv,
-                env=dict(self._environ),
+                env={**self._environ, **START_NONE},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=_ALIAS_S,

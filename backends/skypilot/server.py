@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import re
 import time
 import urllib.error
@@ -29,12 +30,12 @@ from backends.errors import (
     Refused,
     Unreachable,
 )
+from backends.skypilot.unanswered import AGAIN, LOGIN, START, START_NONE, unanswered
 
 PREFIX = "ftlaunch-"
 """What every cluster of ours is called by."""
 
 LOCAL = "http://127.0.0.1:46580"
-_AGAIN = "try again in a while; what runs there goes on"
 _PATIENCE_S = 300.0
 """How long a silent server is asked again for the answer to a request that it took in."""
 
@@ -102,6 +103,7 @@ class Server:
             raise CredentialsMissing(
                 "SkyPilot is not installed", hint="install it with: pip install ftlaunch[skypilot]"
             ) from error
+        os.environ.update(START_NONE)
         # What it tells a person at its own command line is not meant for one at ours.
         logging.getLogger("sky").setLevel(logging.ERROR)
         return sky
@@ -129,18 +131,22 @@ class Server:
         except urllib.error.HTTPError as error:
             if error.code in {401, 403}:
                 raise CredentialsMissing(
-                    f"the SkyPilot API server at {url} wants a login", hint="sky api login"
+                    f"the SkyPilot API server at {url} wants a login", hint=LOGIN
                 ) from error
             said = f"error {error.code}"
         except (OSError, ValueError) as error:
-            raise Unreachable(
-                f"no SkyPilot API server answers at {url}",
-                hint="start it with: sky api start (or log in to another: sky api login -e URL)",
-            ) from error
+            raise Unreachable(f"no SkyPilot API server answers at {url}", hint=START) from error
         if said != "healthy":
-            raise Unreachable(f"the SkyPilot API server at {url} says: {said}", hint=_AGAIN)
+            raise Unreachable(f"the SkyPilot API server at {url} says: {said}", hint=AGAIN)
 
     # ── what can be had ───────────────────────────────────────────────────────────────────────
+
+    def enabled_clouds(self) -> list[str]:
+        """The clouds that `sky check` last found to be usable; empty when it never ran."""
+        from sky.client import sdk
+
+        with translated():
+            return [str(name) for name in self.sdk.get(sdk.enabled_clouds())]
 
     def considered(self, task: Any) -> list[Considered]:
         """What SkyPilot's optimizer would take for a task, the best of each cloud, cheapest first.
@@ -321,6 +327,8 @@ def translated() -> Iterator[None]:
 
 def _ours(error: Exception) -> FtlaunchError:
     words = _words(error)
+    if (found := unanswered(error, words)) is not None:
+        return found
     for kind in type(error).__mro__:
         if kind.__name__ in KINDS:
             make, message, hint = KINDS[kind.__name__]
@@ -342,20 +350,25 @@ def history(error: BaseException | None) -> Sequence[str]:
 
 
 KINDS: Mapping[str, tuple[type[FtlaunchError], str, str]] = {
-    "ApiServerConnectionError": (Unreachable, "SkyPilot's API server does not answer: {}", _AGAIN),
+    "ApiServerConnectionError": (Unreachable, "SkyPilot's API server does not answer: {}", AGAIN),
     "ApiServerAuthenticationError": (
         CredentialsMissing,
         "SkyPilot's API server wants a login: {}",
-        "log in with: sky api login",
+        LOGIN,
+    ),
+    "PermissionDeniedError": (
+        Refused,
+        "SkyPilot's API server does not let you do it: {}",
+        "ask whoever runs it, or log in as somebody else: sky api login",
     ),
     "APIVersionMismatchError": (
         Refused,
         "SkyPilot here and its API server are of different versions: {}",
         "restart a local one with: sky api stop && sky api start",
     ),
-    "RequestInterruptedError": (Unreachable, "SkyPilot's API server was restarted: {}", _AGAIN),
-    "ServerTemporarilyUnavailableError": (Unreachable, "SkyPilot's API server is busy: {}", _AGAIN),
-    "ExecutionRetryableError": (Unreachable, "SkyPilot's API server is busy: {}", _AGAIN),
+    "RequestInterruptedError": (Unreachable, "SkyPilot's API server was restarted: {}", AGAIN),
+    "ServerTemporarilyUnavailableError": (Unreachable, "SkyPilot's API server is busy: {}", AGAIN),
+    "ExecutionRetryableError": (Unreachable, "SkyPilot's API server is busy: {}", AGAIN),
     "NoCloudAccessError": (CredentialsMissing, "SkyPilot has no cloud to use: {}", "sky check"),
     "ResourcesUnavailableError": (
         NoCapacity,
@@ -365,11 +378,12 @@ KINDS: Mapping[str, tuple[type[FtlaunchError], str, str]] = {
     "ResourcesMismatchError": (Refused, "the cluster is too small for that: {}", ""),
     "ClusterDoesNotExist": (Lost, "SkyPilot has no such cluster: {}", ""),
     "ClusterNotUpError": (Unreachable, "the cluster is not up: {}", "look with: sky status"),
-    "ClusterStatusFetchingError": (Unreachable, "the cloud does not say: {}", _AGAIN),
-    "FetchClusterInfoError": (Unreachable, "the cloud does not say: {}", _AGAIN),
+    "ClusterStatusFetchingError": (Unreachable, "the cloud does not say: {}", AGAIN),
+    "FetchClusterInfoError": (Unreachable, "the cloud does not say: {}", AGAIN),
     "RequestCancelled": (NotLaunched, "the request was cancelled: {}", ""),
     "InvalidSkyPilotConfigError": (Refused, "SkyPilot's configuration is not valid: {}", ""),
-    "ConnectionError": (Unreachable, "SkyPilot's API server does not answer: {}", _AGAIN),
-    "ChunkedEncodingError": (Unreachable, "SkyPilot's API server broke off: {}", _AGAIN),
-    "Timeout": (Unreachable, "SkyPilot's API server took too long: {}", _AGAIN),
+    "ConnectionError": (Unreachable, "SkyPilot's API server does not answer: {}", AGAIN),
+    "ChunkedEncodingError": (Unreachable, "SkyPilot's API server broke off: {}", AGAIN),
+    "RequestException": (Unreachable, "SkyPilot's API server gives no answer: {}", AGAIN),
+    "Timeout": (Unreachable, "SkyPilot's API server took too long: {}", AGAIN),
 }
