@@ -127,6 +127,8 @@ class SkyPilot:
         cluster = Cluster(
             name=row.name,
             created_at=now,
+            # SkyPilot lists no prices, and the offer is on the computer that took it.
+            price="",
             server=self._server.url(),
             cloud=row.cloud,
             region=row.region,
@@ -204,10 +206,15 @@ class SkyPilot:
             self._records.note_verdict(cluster.name, job, _verdict(lost))
             return lost
 
-    def _cost(self, cluster: Cluster, job: str) -> Money:
-        """What the cluster has cost since the job came to it; the user's own costs nothing more."""
+    def _cost(self, cluster: Cluster, job: str) -> Money | None:
+        """What the cluster has cost since the job came to it; the user's own costs nothing more.
+
+        None for one that another computer made.
+        """
         if not cluster.ours:
             return Money(Decimal(0))
+        if not cluster.price:
+            return None
         spent = cluster.cost(self._options.clock()) - Decimal(cluster.jobs[job].before)
         return Money(max(spent, Decimal(0)))
 
@@ -393,7 +400,7 @@ def _verdict(seen: Observation) -> dict[str, Any]:
     }
 
 
-def _remembered(verdict: Mapping[str, Any], cost: Money) -> Observation:
+def _remembered(verdict: Mapping[str, Any], cost: Money | None) -> Observation:
     return Observation(
         Phase(verdict["phase"]),
         verdict["exit_code"],

@@ -15,11 +15,11 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from backends.errors import (
     CredentialsMissing,
@@ -32,12 +32,16 @@ from backends.errors import (
 )
 from backends.skypilot.unanswered import AGAIN, LOGIN, START, START_NONE, unanswered
 
+T = TypeVar("T")
+
 PREFIX = "ftlaunch-"
 """What every cluster of ours is called by."""
 
 LOCAL = "http://127.0.0.1:46580"
-_PATIENCE_S = 300.0
-"""How long a silent server is asked again for the answer to a request that it took in."""
+_READS = 3
+_PATIENCE_S, _SHORT_S = 300.0, 60.0
+"""How long a silent server is asked again: for the answer to a request that it took in, and to take
+one in, which it may have done."""
 
 
 @dataclass(frozen=True)
@@ -152,16 +156,21 @@ class Server:
         """What SkyPilot's optimizer would take for a task, the best of each cloud, cheapest first.
 
         Its answer is a table for people: it is read as one. Empty where nothing fits.
+        Raises Unreachable when no table comes: that nothing is said is not that nothing fits.
         """
-        table = io.StringIO()
-        try:
-            with translated():
-                dag = self.sdk.Dag()
-                dag.add(task)
-                self.sdk.stream_and_get(self.sdk.optimize(dag), output_stream=table)
-        except NoCapacity:
-            return []
-        return sorted(_table(table.getvalue()), key=lambda one: one.cost)
+        for _ in range(_READS):
+            # It comes with the server's log of the request, which may lag behind the answer.
+            table = io.StringIO()
+            try:
+                with translated():
+                    dag = self.sdk.Dag()
+                    dag.add(task)
+                    self.sdk.stream_and_get(self.sdk.optimize(dag), output_stream=table)
+            except NoCapacity:
+                return []
+            if found := list(_table(table.getvalue())):
+                return sorted(found, key=lambda one: one.cost)
+        raise Unreachable("SkyPilot's optimizer does not say what it considered", hint=AGAIN)
 
     # ── clusters ──────────────────────────────────────────────────────────────────────────────
 
@@ -179,26 +188,27 @@ class Server:
         rows = [_row(one) for one in found]
         return [row for row in rows if (row.name == name if name else row.name.startswith(PREFIX))]
 
+    def made(self, name: str) -> Row | None:
+        """A cluster that was just asked for, through a silence of the server."""
+        return next(iter(_patiently(lambda: self.clusters(name), _SHORT_S)), None)
+
     def launch(self, task: Any, name: str, *, idle_minutes: int) -> str:
         """Ask for a cluster that takes itself down when idle; the request's id."""
-        # It greets with a line for a person at its own command line.
-        with translated(), contextlib.redirect_stdout(io.StringIO()):
-            asked = self.sdk.launch(
-                task, cluster_name=name, idle_minutes_to_autostop=idle_minutes, down=True
-            )
-        return str(asked)
+
+        def ask() -> str:
+            # It greets with a line for a person at its own command line.
+            with contextlib.redirect_stdout(io.StringIO()):
+                asked = self.sdk.launch(
+                    task, cluster_name=name, idle_minutes_to_autostop=idle_minutes, down=True
+                )
+            return str(asked)
+
+        # Asked for twice, a cluster of one name is made once.
+        return _patiently(ask, _SHORT_S)
 
     def answer(self, request: str) -> Any:
         """What a request came to; waited for, also through a silence of the server."""
-        end = time.monotonic() + _PATIENCE_S
-        while True:
-            try:
-                with translated():
-                    return self.sdk.get(request)
-            except Unreachable:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(1.0)
+        return _patiently(lambda: self.sdk.get(request))
 
     def at_work(self, name: str) -> list[str]:
         """The ids of requests about a cluster that are not over: it may still be made."""
@@ -213,9 +223,12 @@ class Server:
                 self.sdk.get(self.sdk.api_cancel(asked, silent=True))
 
     def execute(self, task: Any, name: str) -> int:
-        """Run a task on a cluster; its job's number there."""
-        with translated():
-            number, _ = self.sdk.get(self.sdk.exec(task, cluster_name=name))
+        """Run a task on a cluster; its job's number there.
+
+        After a lost answer it is asked for again: the task must bear to be run twice.
+        """
+        ask = self.sdk.exec
+        number, _ = _patiently(lambda: self.sdk.get(ask(task, cluster_name=name)), _SHORT_S)
         return int(number)
 
     def cancel(self, name: str, number: int) -> None:
@@ -309,6 +322,19 @@ def _configured(home: Path) -> str:
         elif inside and line.strip().startswith("endpoint:"):
             return line.split(":", 1)[1].strip().strip("'\"").rstrip("/")
     return ""
+
+
+def _patiently(ask: Callable[[], T], patience_s: float = _PATIENCE_S) -> T:
+    """What is asked for, through a silence of the server. Raises Unreachable after it."""
+    end = time.monotonic() + patience_s
+    while True:
+        try:
+            with translated():
+                return ask()
+        except Unreachable:
+            if time.monotonic() > end:
+                raise
+            time.sleep(1.0)
 
 
 # ── errors ────────────────────────────────────────────────────────────────────────────────────────
