@@ -107,7 +107,10 @@ class Case:
     @property
     def harmless(self) -> bool:
         """Whether the run has to succeed all the same."""
-        return self.how["kind"] == "kill" or not self.phase.at.endswith("launch")
+        if not self.phase.at.endswith("launch") or self.how["kind"] == "kill":
+            return True
+        # A lost answer is asked for again; a login that is wanted is the user's to do.
+        return self.how["kind"] != "happens" and self.fault != "login wanted"
 
 
 def every() -> list[Case]:
