@@ -1,11 +1,11 @@
 # Every target does its own set-up (scripts/setup.sh), once.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check faults bench live-jarvis live-modal env locks wheel
+.PHONY: help setup demo test check faults bench live-jarvis live-modal live-skypilot env locks wheel
 
 BIN := .venv/bin
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv with the development tools
 	@sh scripts/setup.sh
@@ -34,6 +34,9 @@ live-jarvis: setup ## Train a tiny recipe at Jarvis Labs for real, capped (JL_AP
 
 live-modal: setup ## Train a tiny recipe at Modal for real, capped (MODAL_TOKEN_ID and _SECRET, LIVE_MAX_COST=1)
 	@$(BIN)/python scripts/live.py modal
+
+live-skypilot: setup ## Train a tiny recipe behind your SkyPilot for real, capped (sky check, LIVE_MAX_COST=1)
+	@$(BIN)/python scripts/live.py skypilot
 
 env: setup ## Make the managed axolotl environment for this machine
 	@$(BIN)/ftlaunch env make

@@ -5,7 +5,7 @@
     python scripts/faults.py PATH      only what is there: the kept result of the whole stays
 
 The result, with its seed and commit, is kept in `tests/faults/results.json`, and what the clouds'
-cases measured in `tests/faults/jarvis/results.json` and `tests/faults/modal/results.json`. A run of
+cases measured in `tests/faults/CLOUD/results.json` of `jarvis`, `modal` and `skypilot`. A run of
 another commit or seed begins anew; a case that has passed is not run again.
 """
 
@@ -29,9 +29,15 @@ SOME = ROOT / "tests" / "faults" / ".some-results.json"
 """Where a run of some cases stands; not to be committed."""
 TABLES = {
     f"{cloud} fault": ROOT / "tests" / "faults" / cloud / "results.json"
-    for cloud in ("jarvis", "modal")
+    for cloud in ("jarvis", "modal", "skypilot")
 }
 """By the property that a case says its row under."""
+SLURM_MEANS = (
+    "Seconds are of this machine's clock. They count from the moment the last results were here "
+    "and verified (the launcher's journal) until Slurm had no allocation of ours, looked at five "
+    "times a second; `-` where nothing was rented: a verb that looks, or a guest on the user's "
+    "cluster. SkyPilot's own time to take a cluster down is in them."
+)
 sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests"), str(ROOT)]
 
 from jarvis_faults.report import (  # noqa: E402
@@ -91,6 +97,7 @@ class Rows:
     def __init__(self, path: Path, rows: list[dict[str, Any]]) -> None:
         self._path = path
         self._rows = rows
+        self._means = SLURM_MEANS if path.parent.name == "skypilot" else MEANS
 
     @classmethod
     def known(cls, path: Path, report: dict[str, Any]) -> Rows:
@@ -108,7 +115,7 @@ class Rows:
     def keep(self, report: dict[str, Any]) -> None:
         """Write them down."""
         head = {name: report[name] for name in ("commit", "dirty", "seed", "written_at")}
-        said = {"summary": summary(self._rows), "what_the_lines_say": LINE, "means": MEANS}
+        said = {"summary": summary(self._rows), "what_the_lines_say": LINE, "means": self._means}
         if self._rows:
             _replace(self._path, {**head, **said, "tried": groups(self._rows)})
 

@@ -11,6 +11,7 @@ still bill.
     LIVE_MAX_DURATION  of the training and what follows it (20m)
     LIVE_RECIPE        any recipe (tiny)
     LIVE_GPU           as for `ftlaunch train -g`; cpu for none (the cheapest there is)
+    LIVE_INFRA         behind SkyPilot, as in `skypilot:aws` (wherever it is cheapest)
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ from launcher.run.pull import is_same
 from launcher.run.spec import job_from_json
 from launcher.store import open_store
 
-KEYS = {"jarvis": "JL_API_KEY", "modal": "MODAL_TOKEN_SECRET"}
-"""The backends that can be tried so, and the variable that holds the account's key."""
+KEYS = {"jarvis": "JL_API_KEY", "modal": "MODAL_TOKEN_SECRET", "skypilot": None}
+"""The backends that can be tried so, and the variable that holds the account's key: SkyPilot's
+server keeps those of its clouds."""
 
 FTLAUNCH = str(Path(sys.executable).with_name("ftlaunch"))
 _USAGE, _CREDENTIALS, _MAY_BILL, _INTERRUPTED = 2, 4, 8, 130
@@ -53,6 +55,7 @@ class Wish:
     max_duration: str
     recipe: str
     gpu: str
+    infra: str
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Wish:
@@ -62,6 +65,7 @@ class Wish:
             max_duration=environ.get("LIVE_MAX_DURATION") or "20m",
             recipe=environ.get("LIVE_RECIPE") or "tiny",
             gpu=environ.get("LIVE_GPU") or "",
+            infra=environ.get("LIVE_INFRA") or "",
         )
 
 
@@ -69,7 +73,8 @@ class Trial:
     """One run at a provider, in a folder of its own; what it started is what its store knows."""
 
     def __init__(self, backend: str, folder: Path, wish: Wish) -> None:
-        self._name = backend
+        # SkyPilot alone is told where.
+        self._name = f"{backend}:{wish.infra}" if wish.infra and KEYS[backend] is None else backend
         self._wish = wish
         self._state = folder / "state"
         self._out = folder / "results"
@@ -210,8 +215,8 @@ def main(argv: Sequence[str]) -> int:
         print(f"live: name one of: {', '.join(KEYS)}", file=sys.stderr)
         return _USAGE
     (backend,) = argv
-    if not os.environ.get(KEYS[backend]):
-        print(f"live: put the account's key into {KEYS[backend]} first", file=sys.stderr)
+    if lacking := _lacking(backend):
+        print(f"live: {lacking}", file=sys.stderr)
         return _CREDENTIALS
     signal.signal(signal.SIGTERM, _interrupt)
     folder = Path(tempfile.mkdtemp(prefix=f"ftlaunch-live-{backend}-"))
@@ -232,6 +237,15 @@ def main(argv: Sequence[str]) -> int:
         return _MAY_BILL
     print("nothing of it is left at the provider", flush=True)
     return code
+
+
+def _lacking(backend: str) -> str:
+    """What the user has to do before anything can be tried, in a sentence; empty when nothing."""
+    if (key := KEYS[backend]) is not None:
+        return "" if os.environ.get(key) else f"put the account's key into {key} first"
+    with tempfile.TemporaryDirectory() as folder:
+        found = registry.load(backend, state_dir=Path(folder)).check()
+    return next((f"{one.detail}; {one.hint}" for one in found if not one.ok), "")
 
 
 def _tried(trial: Trial) -> int:

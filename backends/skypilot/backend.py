@@ -143,6 +143,8 @@ class SkyPilot:
         cluster = Cluster(
             name=row.name,
             created_at=now,
+            # SkyPilot lists no prices, and the offer is on the computer that took it.
+            price="",
             server=self._server.url(),
             cloud=row.cloud,
             region=row.region,
@@ -222,10 +224,15 @@ class SkyPilot:
             self._records.note_verdict(cluster.name, job, verdict_of(lost))
             return lost
 
-    def _cost(self, cluster: Cluster, job: str) -> Money:
-        """What the cluster has cost since the job came to it; the user's own costs nothing more."""
+    def _cost(self, cluster: Cluster, job: str) -> Money | None:
+        """What the cluster has cost since the job came to it; the user's own costs nothing more.
+
+        None for one that another computer made.
+        """
         if not cluster.ours:
             return Money(Decimal(0))
+        if not cluster.price:
+            return None
         spent = cluster.cost(self._options.clock()) - Decimal(cluster.jobs[job].before)
         return Money(max(spent, Decimal(0)))
 

@@ -37,7 +37,7 @@ def _server(server: Server) -> Iterator[Finding]:
         return
     try:
         server.require_answer()
-        rows = server.clusters()
+        rows, clouds = server.clusters(), server.enabled_clouds()
     except (CredentialsMissing, Unreachable) as error:
         yield Finding("API server", False, error.message, error.hint, unset=True)
         return
@@ -45,6 +45,12 @@ def _server(server: Server) -> Iterator[Finding]:
         yield Finding("API server", False, error.message, error.hint or "try again later")
         return
     yield Finding("API server", True, f"{server.url()} answers")
+    if clouds:
+        yield Finding("clouds", True, ", ".join(clouds))
+    else:
+        # What was enabled once may still have clusters: then it is trouble.
+        hint = "enable one with: sky check"
+        yield Finding("clouds", False, "SkyPilot has no cloud enabled", hint, unset=not rows)
     said = ", ".join(f"{row.name} ({row.status})" for row in rows) or "none"
     yield Finding("clusters of ftlaunch", True, said)
 

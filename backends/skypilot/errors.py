@@ -16,8 +16,7 @@ from backends.errors import (
     Unreachable,
     Unsure,
 )
-
-AGAIN = "try again in a while; what runs there goes on"
+from backends.skypilot.unanswered import AGAIN, LOGIN, unanswered
 
 
 def plain(text: str) -> str:
@@ -38,6 +37,8 @@ def translated() -> Iterator[None]:
 
 def _ours(error: Exception) -> FtlaunchError:
     words = _words(error)
+    if (found := unanswered(error, words)) is not None:
+        return found
     for kind in type(error).__mro__:
         if kind.__name__ in KINDS:
             make, message, hint = KINDS[kind.__name__]
@@ -76,7 +77,12 @@ KINDS: Mapping[str, tuple[type[FtlaunchError], str, str]] = {
     "ApiServerAuthenticationError": (
         CredentialsMissing,
         "SkyPilot's API server wants a login: {}",
-        "log in with: sky api login",
+        LOGIN,
+    ),
+    "PermissionDeniedError": (
+        Refused,
+        "SkyPilot's API server does not let you do it: {}",
+        "ask whoever runs it, or log in as somebody else: sky api login",
     ),
     "APIVersionMismatchError": (
         Refused,
@@ -101,5 +107,6 @@ KINDS: Mapping[str, tuple[type[FtlaunchError], str, str]] = {
     "InvalidSkyPilotConfigError": (Refused, "SkyPilot's configuration is not valid: {}", ""),
     "ConnectionError": (Unreachable, "SkyPilot's API server does not answer: {}", AGAIN),
     "ChunkedEncodingError": (Unreachable, "SkyPilot's API server broke off: {}", AGAIN),
+    "RequestException": (Unreachable, "SkyPilot's API server gives no answer: {}", AGAIN),
     "Timeout": (Unreachable, "SkyPilot's API server took too long: {}", AGAIN),
 }

@@ -155,14 +155,14 @@ class Launching:
         return cluster
 
     def _row(self, cluster: Cluster) -> Row:
-        rows = self._server.clusters(cluster.name)
-        if not rows or rows[0].status != "UP":
-            status = rows[0].status if rows else "not there"
+        row = self._server.made(cluster.name)
+        if row is None or row.status != "UP":
+            status = "not there" if row is None else row.status
             raise NotLaunched(
                 f"the cluster {cluster.name!r} is {status}",
                 hint=f"look with: sky status {cluster.name}",
             )
-        return rows[0]
+        return row
 
     def _require_autodown(self, row: Row, minutes: int) -> None:
         """What was asked for is read back: a cluster that would stay for ever is not used."""

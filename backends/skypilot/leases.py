@@ -84,7 +84,7 @@ def verdict_of(seen: Observation) -> dict[str, Any]:
     }
 
 
-def remembered(verdict: Mapping[str, Any], cost: Money) -> Observation:
+def remembered(verdict: Mapping[str, Any], cost: Money | None) -> Observation:
     """The reverse of `verdict_of`."""
     return Observation(
         Phase(verdict["phase"]),

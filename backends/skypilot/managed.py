@@ -8,6 +8,7 @@ stopped has not ended.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -19,7 +20,7 @@ from decimal import Decimal
 from typing import Any
 
 from backends import rundir
-from backends.errors import FtlaunchError, Lost, MayStillBill, Refused, Unsure
+from backends.errors import FtlaunchError, Lost, MayStillBill, Refused, Unreachable, Unsure
 from backends.job import Attached, Job
 from backends.lease import Keep, Lease, Observation, Phase, Signal
 from backends.offer import Money, Offer
@@ -40,7 +41,7 @@ from backends.skypilot.records import SLURM, Cluster, Held, JobNote, Records, St
 from backends.skypilot.server import Server
 from backends.ssh.surroundings import plan_software
 
-_TRIES, _PAUSE_S = 60, 1.0
+_TRIES, _PAUSE_S, _HEARD_S = 60, 1.0, 60.0
 _QUEUED = frozenset({"PENDING", "SUBMITTED", "STARTING"})
 _SIGNAL = re.compile(r"\bSIG(TERM|INT|HUP)\b")
 """In the reason of an end that its node's end may have brought, and not a wish of the user's."""
@@ -140,10 +141,27 @@ class ManagedJobs:
         sky = self._server.sdk
         task = sky.Task(name=cluster.name, run=f"exec {shlex.join(command)}", num_nodes=job.nodes)
         task.set_resources([sky.Resources(**one) for one in json.loads(offer.data["resources"])])
-        request = self.queue.submit(task, cluster.name)
-        self._records.save(replace(cluster, request=request))
-        numbers, _ = self._server.answer(request)
-        return int(numbers[0])
+        try:
+            request = self.queue.submit(task, cluster.name)
+            self._records.save(replace(cluster, request=request))
+            numbers, _ = self._server.answer(request)
+            return int(numbers[0])
+        except Unreachable:
+            # It may have been taken in all the same: asked for twice, it would be there twice.
+            if (number := self._taken_in(cluster.name)) is not None:
+                return number
+            raise
+
+    def _taken_in(self, name: str) -> int | None:
+        """The number of a job whose submission nobody heard the answer to."""
+        end = time.monotonic() + _HEARD_S
+        while True:
+            with contextlib.suppress(Unreachable):
+                if rows := self.queue.jobs(name, over=True):
+                    return rows[0].number
+            if time.monotonic() > end:
+                return None
+            time.sleep(_PAUSE_S)
 
     def _undone(self, job: Job, found: Lease, error: BaseException) -> BaseException:
         """Leave nothing of a launch that failed; what is to be raised."""

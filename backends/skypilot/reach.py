@@ -20,8 +20,10 @@ from backends.errors import Lost, NotLaunched, Unreachable
 from backends.protocol import Progress
 from backends.skypilot.records import Cluster, Held, Records
 from backends.skypilot.server import Server
+from backends.skypilot.unanswered import START_NONE
 from backends.ssh.errors import SshError
 from backends.ssh.host import Host, Target
+from backends.ssh.lingering import LONGEST_FOLDER
 from backends.ssh.workplace import Workplace
 
 FOLDER = "ftlaunch"
@@ -100,7 +102,7 @@ class Reach:
         try:
             subprocess.run(
                 argv,
-                env=dict(self._environ),
+                env={**self._environ, **START_NONE},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=_ALIAS_S,
@@ -144,7 +146,10 @@ class Reach:
     def _sockets(self) -> Path:
         """A folder with a short name, the same for all processes of this user and state folder."""
         named = hashlib.sha256(os.fsencode(self._records.root)).hexdigest()[:12]
-        folder = Path(tempfile.gettempdir()) / f"ftl-{os.getuid()}-{named}"
+        name = f"ftl-{os.getuid()}-{named}"
+        folder = Path(tempfile.gettempdir()) / name
+        if len(os.fsencode(folder)) > LONGEST_FOLDER:
+            folder = Path("/tmp") / name  # noqa: S108 - made private below, or refused
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.lstat().st_uid != os.getuid() or folder.is_symlink():
             raise Unreachable(f"{folder} is somebody else's: remove it")

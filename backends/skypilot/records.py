@@ -65,7 +65,7 @@ class Cluster:
     """A cluster, or what it left.
 
     name     what SkyPilot calls it
-    price    dollars an hour
+    price    dollars an hour; empty where nobody here knows
     ours     made by us, and ended by us; else the user's own, on which jobs are guests
     server   the API server that it was asked of: no other one says whether it is there
     request  the id of the request that makes it, once it is known
@@ -112,7 +112,7 @@ class Cluster:
         spent = Decimal(self.spent)
         if self.since is not None:
             seconds = max(0.0, (now - datetime.fromisoformat(self.since)).total_seconds())
-            spent += Decimal(self.price) * Decimal(seconds) / 3600
+            spent += Decimal(self.price or 0) * Decimal(seconds) / 3600
         return spent
 
 

@@ -10,25 +10,31 @@ import contextlib
 import io
 import json
 import logging
+import os
 import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from backends.errors import CredentialsMissing, Lost, NoCapacity, Refused, Unreachable
-from backends.skypilot.errors import AGAIN, plain, translated
+from backends.skypilot.errors import plain, translated
+from backends.skypilot.unanswered import AGAIN, LOGIN, START, START_NONE
+
+T = TypeVar("T")
 
 PREFIX = "ftlaunch-"
 """What every cluster of ours is called by."""
 
 LOCAL = "http://127.0.0.1:46580"
-_PATIENCE_S = 300.0
-"""How long a silent server is asked again for the answer to a request that it took in."""
+_READS = 3
+_PATIENCE_S, _SHORT_S = 300.0, 60.0
+"""How long a silent server is asked again: for the answer to a request that it took in, and to take
+one in, which it may have done."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class Server:
             raise CredentialsMissing(
                 "SkyPilot is not installed", hint="install it with: pip install ftlaunch[skypilot]"
             ) from error
+        os.environ.update(START_NONE)
         # What it tells a person at its own command line is not meant for one at ours.
         logging.getLogger("sky").setLevel(logging.ERROR)
         return sky
@@ -121,33 +128,42 @@ class Server:
         except urllib.error.HTTPError as error:
             if error.code in {401, 403}:
                 raise CredentialsMissing(
-                    f"the SkyPilot API server at {url} wants a login", hint="sky api login"
+                    f"the SkyPilot API server at {url} wants a login", hint=LOGIN
                 ) from error
             said = f"error {error.code}"
         except (OSError, ValueError) as error:
-            raise Unreachable(
-                f"no SkyPilot API server answers at {url}",
-                hint="start it with: sky api start (or log in to another: sky api login -e URL)",
-            ) from error
+            raise Unreachable(f"no SkyPilot API server answers at {url}", hint=START) from error
         if said != "healthy":
             raise Unreachable(f"the SkyPilot API server at {url} says: {said}", hint=AGAIN)
 
     # ── what can be had ───────────────────────────────────────────────────────────────────────
 
+    def enabled_clouds(self) -> list[str]:
+        """The clouds that `sky check` last found to be usable; empty when it never ran."""
+        from sky.client import sdk
+
+        with translated():
+            return [str(name) for name in self.sdk.get(sdk.enabled_clouds())]
+
     def considered(self, task: Any) -> list[Considered]:
         """What SkyPilot's optimizer would take for a task, the best of each cloud, cheapest first.
 
         Its answer is a table for people: it is read as one. Empty where nothing fits.
+        Raises Unreachable when no table comes: that nothing is said is not that nothing fits.
         """
-        table = io.StringIO()
-        try:
-            with translated():
-                dag = self.sdk.Dag()
-                dag.add(task)
-                self.sdk.stream_and_get(self.sdk.optimize(dag), output_stream=table)
-        except NoCapacity:
-            return []
-        return sorted(_table(table.getvalue()), key=lambda one: one.cost)
+        for _ in range(_READS):
+            # It comes with the server's log of the request, which may lag behind the answer.
+            table = io.StringIO()
+            try:
+                with translated():
+                    dag = self.sdk.Dag()
+                    dag.add(task)
+                    self.sdk.stream_and_get(self.sdk.optimize(dag), output_stream=table)
+            except NoCapacity:
+                return []
+            if found := list(_table(table.getvalue())):
+                return sorted(found, key=lambda one: one.cost)
+        raise Unreachable("SkyPilot's optimizer does not say what it considered", hint=AGAIN)
 
     # ── clusters ──────────────────────────────────────────────────────────────────────────────
 
@@ -165,26 +181,27 @@ class Server:
         rows = [_row(one) for one in found]
         return [row for row in rows if (row.name == name if name else row.name.startswith(PREFIX))]
 
+    def made(self, name: str) -> Row | None:
+        """A cluster that was just asked for, through a silence of the server."""
+        return next(iter(_patiently(lambda: self.clusters(name), _SHORT_S)), None)
+
     def launch(self, task: Any, name: str, *, idle_minutes: int) -> str:
         """Ask for a cluster that takes itself down when idle; the request's id."""
-        # It greets with a line for a person at its own command line.
-        with translated(), contextlib.redirect_stdout(io.StringIO()):
-            asked = self.sdk.launch(
-                task, cluster_name=name, idle_minutes_to_autostop=idle_minutes, down=True
-            )
-        return str(asked)
+
+        def ask() -> str:
+            # It greets with a line for a person at its own command line.
+            with contextlib.redirect_stdout(io.StringIO()):
+                asked = self.sdk.launch(
+                    task, cluster_name=name, idle_minutes_to_autostop=idle_minutes, down=True
+                )
+            return str(asked)
+
+        # Asked for twice, a cluster of one name is made once.
+        return _patiently(ask, _SHORT_S)
 
     def answer(self, request: str) -> Any:
         """What a request came to; waited for, also through a silence of the server."""
-        end = time.monotonic() + _PATIENCE_S
-        while True:
-            try:
-                with translated():
-                    return self.sdk.get(request)
-            except Unreachable:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(1.0)
+        return _patiently(lambda: self.sdk.get(request))
 
     def at_work(self, name: str) -> list[str]:
         """The ids of requests about a cluster that are not over: it may still be made."""
@@ -199,9 +216,12 @@ class Server:
                 self.sdk.get(self.sdk.api_cancel(asked, silent=True))
 
     def execute(self, task: Any, name: str) -> int:
-        """Run a task on a cluster; its job's number there."""
-        with translated():
-            number, _ = self.sdk.get(self.sdk.exec(task, cluster_name=name))
+        """Run a task on a cluster; its job's number there.
+
+        After a lost answer it is asked for again: the task must bear to be run twice.
+        """
+        ask = self.sdk.exec
+        number, _ = _patiently(lambda: self.sdk.get(ask(task, cluster_name=name)), _SHORT_S)
         return int(number)
 
     def cancel(self, name: str, number: int) -> None:
@@ -291,3 +311,16 @@ def _configured(home: Path) -> str:
         elif inside and line.strip().startswith("endpoint:"):
             return line.split(":", 1)[1].strip().strip("'\"").rstrip("/")
     return ""
+
+
+def _patiently(ask: Callable[[], T], patience_s: float = _PATIENCE_S) -> T:
+    """What is asked for, through a silence of the server. Raises Unreachable after it."""
+    end = time.monotonic() + patience_s
+    while True:
+        try:
+            with translated():
+                return ask()
+        except Unreachable:
+            if time.monotonic() > end:
+                raise
+            time.sleep(1.0)

@@ -354,6 +354,8 @@ class Host:
 
     def ssh(self, socket: Path, master: str) -> list[str]:
         """For `lingering`: the start of a command line; the host comes next."""
+        # The way that a configuration names may be a program that itself takes its time: SkyPilot's
+        # imports all of its client, some 5 s on an idle machine and 20 s on a busy one.
         options = {
             "IdentitiesOnly": "yes",
             "IdentityAgent": "none",
@@ -363,7 +365,7 @@ class Host:
             "GlobalKnownHostsFile": "/dev/null",
             "StrictHostKeyChecking": "accept-new",
             "UpdateHostKeys": "no",
-            "ConnectTimeout": "10",
+            "ConnectTimeout": "10" if self.target.config is None else "45",
             "ServerAliveInterval": "15",
             "ServerAliveCountMax": "3",
             "Ciphers": "^aes128-gcm@openssh.com",

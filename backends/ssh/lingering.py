@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 LINGER = timedelta(seconds=120)
 """How long it waits for its next use."""
+LONGEST_FOLDER = 104 - 1 - 17 - 17
+"""Bytes of the name of the folder of its socket. macOS: 104 with the closing zero; ssh binds a name
+that is 17 longer, then renames; the socket's own name is 16 after a slash."""
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,9 @@ def finished(bench: Bench, lease: Lease) -> None:
     assert seen.phase is Phase.SUCCEEDED, f"{seen}; {bench.logs(lease)}"
 
 
-def test_a_cluster_for_a_job_and_what_it_leaves(rig: OnSky, bench: Bench) -> None:
+def test_a_cluster_for_a_job_and_what_it_leaves(
+    rig: OnSky, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It takes itself down if nobody does, and its files outlive it for the next one."""
     offer = small(bench)
     assert offer.price.amount > 0
@@ -70,6 +72,14 @@ def test_a_cluster_for_a_job_and_what_it_leaves(rig: OnSky, bench: Bench) -> Non
     (row,) = server(rig).clusters(cluster_name(first.job))
     assert (row.status, row.autostop, row.down) == ("UP", IDLE_SHARED, True)
     assert [lease.job for lease in rig.backend().leases()] == [first.job]
+    said = {finding.subject: finding for finding in rig.backend().check()}
+    assert (said["clouds"].ok, said["clouds"].detail) == (True, "Slurm")
+    with monkeypatch.context() as patch:
+        patch.setattr(Server, "enabled_clouds", lambda self: [])
+        (bad,) = [finding for finding in rig.backend().check() if not finding.ok]
+    # There is a cluster: it is not as if nobody had set SkyPilot up.
+    assert (bad.subject, bad.unset) == ("clouds", False)
+    assert "sky check" in bad.hint
     finished(bench, first)
     cost = bench.backend.observe(first).cost
     assert cost is not None
@@ -156,6 +166,27 @@ def test_what_somebody_else_takes_away_has_ended_and_its_files_are_there(
     assert seen.phase in {Phase.STOPPED, Phase.LOST}, seen
     assert bench.content_if_there(lease.files, "output/ready") is not None
     bench.backend.release(lease, keep=Keep.NOTHING)
+
+
+def test_a_node_dies_and_what_was_made_until_then_is_there(rig: OnSky, bench: Bench) -> None:
+    """With all that ran on it; nobody is left to say so but Slurm."""
+    lease = bench.backend.launch(
+        bench.job(programs.STUBBORN), small(bench), on_lease=bench.remember, progress=silent
+    )
+    bench.wait_ready(lease)
+    (node,) = rig.provider.clusters[0].nodes
+    rig.provider.lose_node(node)
+    try:
+        end = time.monotonic() + 120
+        while not (seen := bench.backend.observe(lease)).phase.ended:
+            assert time.monotonic() < end, seen
+            time.sleep(1)
+        assert seen.phase is Phase.LOST, seen
+        assert bench.content_if_there(lease.files, "output/ready") is not None
+        bench.backend.release(lease, keep=Keep.NOTHING)
+        assert rig.backend().leases() == []
+    finally:
+        rig.provider.bring_back(node)
 
 
 def test_where_nothing_is_free_nothing_is_left(rig: OnSky, bench: Bench) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +15,11 @@ from rented_story import RentedStory, Story, managed_python, told
 
 pytestmark = [
     pytest.mark.axolotl,
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(3600),
     pytest.mark.slurm,
 ]
+
+LIVE = Path(__file__).parents[2] / "scripts" / "live.py"
 
 
 def given(sky: Sky) -> int:
@@ -46,11 +50,23 @@ class TestSkyPilot(RentedStory):
             yield story
             story.desk.run("stop", "--now", story.run, timeout=300)
 
-    # Each takes a cluster of its own, and minutes: not told here yet.
-    test_a_merge_goes_back_to_what_the_provider_holds = None  # type: ignore[assignment]
-    test_many_prompts_are_answered_there = None  # type: ignore[assignment]
-    test_a_chat_goes_through_a_private_tunnel = None  # type: ignore[assignment]
-    test_a_page_goes_through_a_private_tunnel = None  # type: ignore[assignment]
-
     def secrets(self, story: Story) -> list[str]:
         return [(story.cloud.home.sky / ".slurm" / "key").read_text()]
+
+    @pytest.mark.steps("live")
+    def test_what_make_live_does(self, story: Story, step: str, tmp_path: Path) -> None:
+        """`scripts/live.py` as it is, on this Slurm."""
+        done = subprocess.run(
+            [sys.executable, str(LIVE), "skypilot"],
+            env={**os.environ, **story.cloud.environ, "LIVE_GPU": "cpu", "TMPDIR": str(tmp_path)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, said
+        assert "output/merged/model.safetensors" in said
+        assert "it cost about 0." in said
+        assert "nothing of it is left at the provider" in said
+        assert story.at_rest()

@@ -53,7 +53,7 @@ class Laptop:
             capture_output=True,
             text=True,
             check=False,
-            timeout=240,
+            timeout=600,
             stdin=subprocess.DEVNULL,
         )
 

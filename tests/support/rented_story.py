@@ -25,6 +25,7 @@ from terminals import Terminal
 
 from launcher import environment
 
+PATIENCE_S = 1800.0
 STEPS = ("preprocess", "train", "merge_lora", "inference")
 
 
@@ -70,7 +71,7 @@ def told(
     desk = Desk(folder / "here", folder / "state", variables)
     with Spy("axolotl.cli.", run) as far:
         argv = ["train", "tiny", "-n", run, "-b", provider, "-g", "cpu", "-y"]
-        trained = desk.run(*argv, "--on-finish", "pause")
+        trained = desk.run(*argv, "--on-finish", "pause", timeout=PATIENCE_S)
         desk.run("inference", run, "-p", "one")
     return {
         "desk": desk,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from backends.plan import CheckpointRule
 from launcher.commands import Target
 from launcher.launch import add_job
 from launcher.on_finish import OnFinish
-from launcher.run import spec
+from launcher.run import inventory, spec
 from launcher.run.spec import AttachJob, JobSpec, RunSpec, Steps
 from launcher.store import RunRecord, Store, open_store
 
@@ -106,11 +107,13 @@ def toy(
     fails: str = "",
     merge_secrets: tuple[str, ...] = (),
     prepared: bool = False,
+    merge: bool = True,
 ) -> Iterator[Toy]:
     """A run of a training and a merge, recorded and not yet begun.
 
     fails    the kind of the job that fails
     backend  where its jobs go; another than this machine needs an `offer` of its own
+    merge    False: the training is all there is
     prepared a job of its own comes first, whose files the training works on and nobody pulls
     """
     state = folder / "state"
@@ -131,10 +134,22 @@ def toy(
         before = (AttachJob(add_job(store, run, ready, offer), PurePosixPath("inputs/prepared")),)
     train = job("train", seconds=seconds, attach=before, secrets=secrets, fails=fails == "train")
     first = add_job(store, run, dataclasses.replace(train, on_finish=on_finish), offer)
-    attach = (AttachJob(first, PurePosixPath("inputs/train")),)
-    merge = job(
-        "merge", seconds=seconds, attach=attach, secrets=merge_secrets, fails=fails == "merge"
-    )
-    add_job(store, run, dataclasses.replace(merge, on_finish=on_finish), offer)
+    if merge:
+        attach = (AttachJob(first, PurePosixPath("inputs/train")),)
+        last = job(
+            "merge", seconds=seconds, attach=attach, secrets=merge_secrets, fails=fails == "merge"
+        )
+        add_job(store, run, dataclasses.replace(last, on_finish=on_finish), offer)
     yield Toy(state, out, store, run)
     store.close()
+
+
+def whole(made: Toy, kind: str) -> bool:
+    """Whether what a job made is here, as its manifest says."""
+    (job,) = [job for job in made.store.jobs(made.run.id) if job.kind == kind]
+    here = made.out / "output" / kind
+    manifest = inventory.inventory_here(made.run, job)
+    if manifest is None or not here.is_file():
+        return False
+    wanted = {str(entry.path): entry.sha256 for entry in manifest}
+    return wanted.get(f"output/{kind}") == hashlib.sha256(here.read_bytes()).hexdigest()

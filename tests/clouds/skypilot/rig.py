@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -181,12 +182,41 @@ class Sky:
             env = {**env, "SLURM_CONF": str(one.conf)}
             for name, argv in one.daemons().items():
                 self._cluster.ask(do="start", name=name, argv=argv, env=env)
-        self._cluster.ask(do="start", name="sshd", argv=self._sshd(), env=env)
+        self._login: dict[str, Any] = {"name": "sshd", "argv": self._sshd(), "env": env}
+        self._cluster.ask(do="start", **self._login)
+
+    def lose_node(self, node: str) -> None:
+        """A node dies with all that runs on any, and its Slurm sees that it does not answer."""
+        self._cluster.ask(do="end", name=f"slurmd-{node}", signal=int(signal.SIGKILL))
+        self._cluster.ask(do="kill", name="slurmstepd")
+        self.slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=dead")
+
+    def bring_back(self, node: str) -> None:
+        """The node is there again, with nothing on it."""
+        (one,) = [one for one in self.clusters if node in one.nodes]
+        argv = one.daemons()[f"slurmd-{node}"]
+        self._cluster.ask(do="start", name=f"slurmd-{node}", argv=argv, env=self._login["env"])
+        self.slurm("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
+    def restart_sshd(self) -> None:
+        """The login node drops every connection, and takes new ones."""
+        self._cluster.ask(do="end", name="sshd", signal=int(signal.SIGKILL))
+        self._cluster.ask(do="start", **self._login)
+
+    @contextlib.contextmanager
+    def silent_sshd(self) -> Iterator[None]:
+        """While entered, the login node is stopped, as a process can be."""
+        self._cluster.ask(do="signal", name="sshd", signal=int(signal.SIGSTOP))
+        try:
+            yield
+        finally:
+            self._cluster.ask(do="signal", name="sshd", signal=int(signal.SIGCONT))
 
     def _sshd(self) -> list[str]:
         key = self.folder / "host_key"
-        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)]
-        subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
+        if not key.exists():
+            argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)]
+            subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         config = self.folder / "sshd_config"
         config.write_text(
@@ -211,9 +241,15 @@ Subsystem sftp internal-sftp
 
     def make_cluster(self, name: str) -> None:
         """A cluster of the user's own, made with SkyPilot's own command line."""
-        argv = [sys.executable, "-c", "from sky.client.cli.command import cli; cli()"]
-        argv += ["launch", "-y", "-c", name, "--infra", f"slurm/{self.clusters[0].name}"]
-        argv += ["--cpus", "4", "--memory", "8"]
+        place = ["--infra", f"slurm/{self.clusters[0].name}", "--cpus", "4", "--memory", "8"]
+        self._sky("launch", "-y", "-c", name, *place)
+
+    def down(self, name: str) -> None:
+        """Take a cluster down with SkyPilot's own command line."""
+        self._sky("down", "-y", name)
+
+    def _sky(self, *words: str) -> None:
+        argv = [sys.executable, "-c", "from sky.client.cli.command import cli; cli()", *words]
         env = {**os.environ, **self.environ}
         done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -230,6 +266,12 @@ Subsystem sftp internal-sftp
         """The names of the jobs that hold nodes of Slurm's, on every cluster."""
         said = [self.slurm("squeue", "-h", "-o", "%j", cluster=one.name) for one in self.clusters]
         return [name for text in said for name in text.split()]
+
+    def cluster_names(self) -> list[str]:
+        """What the API server's own database lists, whoever may see it."""
+        path = self.home.sky / ".sky" / "state.db"
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as base:
+            return [str(name) for (name,) in base.execute("SELECT name FROM clusters")]
 
     def on_cloud(self, cluster: str) -> str:
         """What SkyPilot calls a cluster of that name at Slurm, where it has one."""

@@ -6,6 +6,7 @@ It takes one JSON object a line, answers each with a line, and when its standard
 what it started:
     {"do": "start", "name": …, "argv": […], "env": {…}}
     {"do": "end" | "signal" | "look", "name": …, "signal": 15}
+    {"do": "kill", "name": …}     all processes of that name, whoever started them, and theirs
 """
 
 from __future__ import annotations
@@ -55,6 +56,18 @@ class World:
         """How a daemon has ended; None while it runs."""
         return {"code": self._running[name].poll()}
 
+    def kill(self, name: str) -> dict[str, Any]:
+        """Kill the processes of this namespace that are called so, and all that they started."""
+        below, named = _processes(name)
+        dead: list[int] = []
+        while named:
+            dead.append(one := named.pop())
+            named += [child for child in below.get(one, ()) if child not in dead]
+        for pid in dead:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return {"killed": len(dead)}
+
     def end(self, name: str, number: int) -> dict[str, Any]:
         """Send a signal to a daemon and all of its session, and wait for its end."""
         found = self._running.pop(name)
@@ -76,6 +89,20 @@ class World:
             self.end(name, signal.SIGTERM)
 
 
+def _processes(name: str) -> tuple[dict[int, list[int]], list[int]]:
+    """Whose children each process has, and which are called so."""
+    below: dict[int, list[int]] = {}
+    named = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            called, _, rest = path.read_text().partition("(")[2].rpartition(")")
+            pid = int(path.parent.name)
+            below.setdefault(int(rest.split()[1]), []).append(pid)
+            if called.startswith(name):
+                named.append(pid)
+    return below, named
+
+
 def main(folder: Path, side: str) -> None:
     """Serve requests until nobody is there to make any."""
     world = World(folder / "log")
@@ -87,6 +114,8 @@ def main(folder: Path, side: str) -> None:
                 answer = world.start(asked["name"], asked["argv"], asked["env"])
             elif asked["do"] == "look":
                 answer = world.look(asked["name"])
+            elif asked["do"] == "kill":
+                answer = world.kill(asked["name"])
             elif asked["do"] == "signal":
                 answer = world.signal(asked["name"], asked["signal"])
             else:

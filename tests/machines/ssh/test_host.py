@@ -210,6 +210,19 @@ class TestWait:
             machine.host().wait(LONG, told=silent)
 
 
+def test_a_way_that_is_a_slow_program(machine: Sshd, tmp_path: Path) -> None:
+    """As SkyPilot's, which imports all of its client first: ssh gives a machine 10 s to answer."""
+    way = f"sh -c 'sleep 11; exec nc 127.0.0.1 {machine.port}'"
+    config = tmp_path / "config"
+    lines = ("Host far", f"User {machine.target.user}", f"ProxyCommand {way}")
+    config.write_text("\n  ".join(lines) + "\n")
+    target = Target(user="", host="far", config=config)
+    folder = machine.host()._folder
+    far = Host(target, key=machine.key, known_hosts=tmp_path / "known", folder=folder)
+    machine.sessions.append(far)
+    assert far.run(["true"], timeout=LONG).code == 0
+
+
 class TestPython:
     def test_found_and_new_enough(self, host: Host) -> None:
         python = host.python()

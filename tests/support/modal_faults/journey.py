@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -16,12 +15,11 @@ from typing import Any
 
 from clouds.modal.cloud import Cloud
 from desks import FTLAUNCH
-from toy_run import Toy, toy
+from toy_run import Toy, toy, whole
 
 from backends.lease import Phase
 from backends.modal.account import PREFIX
 from backends.offer import Money, Offer
-from launcher.run import inventory
 from modal_faults.cases import Case
 from modal_faults.client import VARIABLE, Told
 
@@ -117,7 +115,7 @@ class Journey:
             if app["description"] in names and not app["over"]:
                 found.leaked.append(f"app {app['description']} is not over")
         for job in jobs:
-            if job.phase is Phase.SUCCEEDED and not _whole(made, job.kind):
+            if job.phase is Phase.SUCCEEDED and not whole(made, job.kind):
                 found.lost.append(f"what {job.kind} made is not here")
             if not job.closed_at:
                 found.undone.append(f"{job.kind} is still open: {job.phase} {job.reason}")
@@ -137,14 +135,3 @@ class Journey:
             return True
         armed = [row["number"] for row in rows if row["what"] == "armed"]
         return any(self.cloud.hits(number) for number in armed)
-
-
-def _whole(made: Toy, kind: str) -> bool:
-    (job,) = [job for job in made.store.jobs(made.run.id) if job.kind == kind]
-    here = made.out / "output" / kind
-    manifest = inventory.inventory_here(made.run, job)
-    if manifest is None or not here.is_file():
-        return False
-    wanted = {str(entry.path): entry.sha256 for entry in manifest}
-    digest = hashlib.sha256(here.read_bytes()).hexdigest()
-    return wanted.get(f"output/{kind}") == digest

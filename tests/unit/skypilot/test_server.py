@@ -96,6 +96,41 @@ def test_an_error_is_one_sentence_of_ours(name: str, kind: type[Exception]) -> N
     assert "\n" not in found.message
 
 
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("Failed to get request 7f3: 401 {'detail': 'no'}", CredentialsMissing),
+        ("Failed to get request 7f3: 502 <html>", Unreachable),
+        ("Failed to get request ID from SkyPilot API server at http://a:46580. ", Unreachable),
+        ("Failed to process response from SkyPilot API server at u. Response: 302 ", Refused),
+        ("No SkyPilot API server endpoint is configured, and starting a local", Unreachable),
+        ("the task needs a run command", NotLaunched),
+    ],
+)
+def test_what_is_no_answer_is_not_taken_for_one(words: str, kind: type[Exception]) -> None:
+    found = _ours(RuntimeError(words))
+    assert type(found) is kind
+    assert found.hint
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(401, CredentialsMissing), (400, Refused), (404, Unreachable), (500, Unreachable)],
+)
+def test_a_code_that_the_http_library_raises(code: int, kind: type[Exception]) -> None:
+    requests = pytest.importorskip("requests")
+    reply = requests.Response()
+    reply.status_code, reply.url = code, "http://a/status"
+    with pytest.raises(requests.HTTPError) as raised:
+        reply.raise_for_status()
+    assert type(_ours(raised.value)) is kind
+
+
+def test_an_answer_that_nobody_can_read() -> None:
+    requests = pytest.importorskip("requests")
+    assert type(_ours(requests.exceptions.JSONDecodeError("no", "<html>", 0))) is Unreachable
+
+
 def test_every_error_that_is_named_is_one_that_skypilot_or_its_http_library_has() -> None:
     exceptions = pytest.importorskip("requests.exceptions")
     found = importlib.util.find_spec("sky")
