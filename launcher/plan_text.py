@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from backends.offer import Offer
 from backends.plan import Argument, NodeFact, RunPath
 
 
@@ -30,6 +31,15 @@ def command_text(argv: Sequence[Argument]) -> str:
         else shlex.quote(item)
         for item in arguments(argv)
     )
+
+
+def hardware(offer: Offer) -> str:
+    """What an offer is, in few words: `H100 x 2`, `2 nodes x H100:8`."""
+    if offer.gpu is None:
+        return "CPU only"
+    if offer.nodes > 1:
+        return f"{offer.nodes} nodes x {offer.gpu}:{offer.count}"
+    return f"{offer.gpu} x {offer.count}"
 
 
 def printable(text: str) -> str:

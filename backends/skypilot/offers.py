@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from backends.errors import Unreachable
+from backends.errors import Unreachable, Unsupported
 from backends.offer import FREE, Money, Need, Offer
 from backends.skypilot import catalog
 from backends.skypilot.catalog import Instance, Listing
@@ -92,14 +92,16 @@ class Offers:
                 f"SkyPilot has no cluster {self._guest!r} that is up",
                 hint="look with: sky status",
             )
+        if rows[0].nodes < need.nodes:
+            raise too_small(self._guest, rows[0].nodes, need.nodes)
         kind, count = rows[0].gpu, rows[0].count
         asked = {(catalog.plain(name), number) for name, number in need.gpus}
         fits = not asked or (kind is not None and (catalog.plain(kind), count) in asked)
-        return [self._guest_offer(kind, count)] if fits else []
+        return [self._guest_offer(kind, count, need.nodes)] if fits else []
 
-    def _guest_offer(self, kind: str | None, count: int) -> Offer:
+    def _guest_offer(self, kind: str | None, count: int, nodes: int) -> Offer:
         source = "a cluster of your own, which bills in any case"
-        return Offer(NAME, kind, count, FREE, source=source, read_at=self._clock())
+        return Offer(NAME, kind, count, FREE, source=source, read_at=self._clock(), nodes=nodes)
 
     def _wanted(self, need: Need) -> list[dict[str, Any]]:
         """What is asked of the optimizer, one after the other."""
@@ -150,6 +152,7 @@ class Offers:
             source="SkyPilot's optimizer, live",
             read_at=self._clock(),
             alone=alone(row.cloud),
+            nodes=need.nodes,
             data={"resources": json.dumps([first, *ranked[1:]]), "cloud": row.cloud},
         )
 
@@ -158,7 +161,7 @@ class Offers:
     def dated(self, need: Need) -> list[Offer]:
         """What its price lists have, cheapest first."""
         if self._guest:
-            return [] if need.gpus else [self._guest_offer(None, 0)]
+            return [] if need.gpus else [self._guest_offer(None, 0, need.nodes)]
         narrowed = self._infra.partition("/")[0].lower()
         if narrowed in {"slurm", "kubernetes", "k8s", "ssh"}:
             return [replace(_unpriced(self._infra, need), read_at=self._clock())]
@@ -170,6 +173,15 @@ class Offers:
             if _fits(row, need)
         ]
         return sorted(found, key=lambda offer: offer.price.amount)
+
+
+def too_small(cluster: str, nodes: int, asked: int) -> Unsupported:
+    """What is said of a cluster of the user's own with fewer nodes than a job asks for."""
+    return Unsupported(
+        f"the cluster {cluster!r} has {nodes} node{'s' * (nodes != 1)}, "
+        f"and this job asks for {asked}",
+        hint="ask for no more with hardware.nodes, or let SkyPilot make a cluster: -b skypilot",
+    )
 
 
 def _unpriced(infra: str, need: Need) -> Offer:
@@ -186,6 +198,7 @@ def _unpriced(infra: str, need: Need) -> Offer:
         region=infra,
         gpu_memory_gib=None if memory is None else float(memory),
         source=f"no price is known of {infra} without its SkyPilot server",
+        nodes=need.nodes,
         data={"resources": json.dumps([wanted]), "cloud": cloud},
     )
 
@@ -202,7 +215,7 @@ def _cheapest(listing: Listing) -> list[Instance]:
 
 def _fits(row: Instance, need: Need) -> bool:
     price = row.spot if need.spot else row.price
-    if price is None or need.nodes > 1:
+    if price is None:
         return False
     if need.cpus and (row.cpus or 0) < need.cpus:
         return False
@@ -230,7 +243,7 @@ def _dated(row: Instance, listing: Listing, need: Need) -> Offer:
         backend=NAME,
         gpu=row.gpu,
         count=row.count,
-        price=Money(Decimal(str(price))),
+        price=Money(Decimal(str(price))) * need.nodes,
         region=f"{row.cloud}/{row.region}" if row.region else row.cloud,
         spot=need.spot,
         memory_gib=row.memory_gib,
@@ -240,5 +253,6 @@ def _dated(row: Instance, listing: Listing, need: Need) -> Offer:
         source=listing.source,
         read_at=listing.read_at,
         alone=alone(row.cloud),
+        nodes=need.nodes,
         data={"resources": json.dumps([wanted]), "cloud": row.cloud},
     )

@@ -3,7 +3,7 @@
     python3 -I begin.py GIVEN HOME
 
 For a machine on which something else (a queue, say) decides when and under whom a job runs. Of its
-own variables only those stay that say which GPUs are the job's.
+own variables only those stay that say which GPUs are the job's, and which of its nodes this is.
 One file on the standard library, for Python 3.9 and later. Whoever comes second finds nothing, and
 has nothing to do: the runner is started once.
 """
@@ -16,7 +16,7 @@ import re
 import sys
 from typing import List
 
-PLACED = re.compile(r"(CUDA|NVIDIA|ROCR|HIP)_VISIBLE_DEVICES")
+PLACED = re.compile(r"(CUDA|NVIDIA|ROCR|HIP)_VISIBLE_DEVICES|FTLAUNCH_NODE_(RANK|ADDRESSES)")
 
 
 def main(argv: List[str]) -> int:

@@ -209,11 +209,11 @@ Subsystem sftp internal-sftp
         assert program is not None
         return [program, "-D", "-e", "-f", str(config)]
 
-    def make_cluster(self, name: str) -> None:
+    def make_cluster(self, name: str, *, nodes: int = 1) -> None:
         """A cluster of the user's own, made with SkyPilot's own command line."""
         argv = [sys.executable, "-c", "from sky.client.cli.command import cli; cli()"]
         argv += ["launch", "-y", "-c", name, "--infra", f"slurm/{self.clusters[0].name}"]
-        argv += ["--cpus", "4", "--memory", "8"]
+        argv += ["--cpus", "4", "--memory", "8", "--num-nodes", str(nodes)]
         env = {**os.environ, **self.environ}
         done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
