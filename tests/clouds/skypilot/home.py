@@ -37,20 +37,30 @@ for word; do
 done
 exec {uv} "$@"
 """
-_SITE = """# The controller of managed jobs looks for two public addresses: it finds its own server.
+_SITE = """# The controller of managed jobs looks for two public addresses: it finds its own server. Of
+# controllers one is enough: each is a process that imports all of SkyPilot, and by this machine's
+# memory a server starts a dozen.
 import importlib.abc, importlib.util, os, sys
+
+def _addresses(module):
+    port = os.environ["SKYPILOT_API_SERVER_LOCAL_PORT"]
+    module._TEST_IP_LIST = ["http://127.0.0.1:" + port]
+
+def _controllers(module):
+    module.get_number_of_jobs_controllers = lambda: 1
+
+_CHANGES = {"sky.backends.backend_utils": _addresses, "sky.utils.controller_utils": _controllers}
 
 class _Found(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name != "sky.backends.backend_utils":
+        change = _CHANGES.pop(name, None)
+        if change is None:
             return None
-        sys.meta_path.remove(self)
         found = importlib.util.find_spec(name)
         run = found.loader.exec_module
         def patched(module):
             run(module)
-            port = os.environ["SKYPILOT_API_SERVER_LOCAL_PORT"]
-            module._TEST_IP_LIST = ["http://127.0.0.1:" + port]
+            change(module)
         found.loader.exec_module = patched
         return found
 
