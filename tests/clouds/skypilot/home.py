@@ -37,8 +37,8 @@ for word; do
 done
 exec {uv} "$@"
 """
-_SITE = """# The controller of managed jobs looks for two public addresses: it finds its own server. Of
-# controllers one is enough: each is a process that imports all of SkyPilot, and by this machine's
+_SITE = """# The controller of managed jobs looks for two public addresses: it finds its own server.
+# One controller is enough: each is a process that imports all of SkyPilot, and by this machine's
 # memory a server starts a dozen.
 import importlib.abc, importlib.util, os, sys
 
