@@ -1,6 +1,6 @@
 # Every target does its own set-up (scripts/setup.sh), once.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check faults bench live-jarvis live-modal env locks wheel
+.PHONY: help setup demo test check faults bench live-jarvis live-modal live-skypilot env locks wheel
 
 BIN := .venv/bin
 
@@ -34,6 +34,9 @@ live-jarvis: setup ## Train a tiny recipe at Jarvis Labs for real, capped (JL_AP
 
 live-modal: setup ## Train a tiny recipe at Modal for real, capped (MODAL_TOKEN_ID and _SECRET, LIVE_MAX_COST=1)
 	@$(BIN)/python scripts/live.py modal
+
+live-skypilot: setup ## Train a tiny recipe through your SkyPilot for real, capped (LIVE_NODES=2 for two nodes)
+	@$(BIN)/python scripts/live.py skypilot
 
 env: setup ## Make the managed axolotl environment for this machine
 	@$(BIN)/ftlaunch env make

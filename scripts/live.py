@@ -11,6 +11,7 @@ still bill.
     LIVE_MAX_DURATION  of the training and what follows it (20m)
     LIVE_RECIPE        any recipe (tiny)
     LIVE_GPU           as for `ftlaunch train -g`; cpu for none (the cheapest there is)
+    LIVE_NODES         machines that train together, where a backend has several (1)
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ from launcher.run.pull import is_same
 from launcher.run.spec import job_from_json
 from launcher.store import open_store
 
-KEYS = {"jarvis": "JL_API_KEY", "modal": "MODAL_TOKEN_SECRET"}
-"""The backends that can be tried so, and the variable that holds the account's key."""
+KEYS = {"jarvis": "JL_API_KEY", "modal": "MODAL_TOKEN_SECRET", "skypilot": ""}
+"""The backends that can be tried so, and the variable that holds the account's key, if any."""
 
 FTLAUNCH = str(Path(sys.executable).with_name("ftlaunch"))
 _USAGE, _CREDENTIALS, _MAY_BILL, _INTERRUPTED = 2, 4, 8, 130
@@ -53,6 +54,7 @@ class Wish:
     max_duration: str
     recipe: str
     gpu: str
+    nodes: str
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Wish:
@@ -62,6 +64,7 @@ class Wish:
             max_duration=environ.get("LIVE_MAX_DURATION") or "20m",
             recipe=environ.get("LIVE_RECIPE") or "tiny",
             gpu=environ.get("LIVE_GPU") or "",
+            nodes=environ.get("LIVE_NODES") or "1",
         )
 
 
@@ -71,6 +74,7 @@ class Trial:
     def __init__(self, backend: str, folder: Path, wish: Wish) -> None:
         self._name = backend
         self._wish = wish
+        self._folder = folder
         self._state = folder / "state"
         self._out = folder / "results"
         self._run = f"live-{time.strftime('%m%d-%H%M%S')}"
@@ -78,12 +82,24 @@ class Trial:
     def go(self) -> None:
         """Train, and look at what came home. Raises FtlaunchError, Failed."""
         gpu = self._wish.gpu or self._cheapest()
-        words = ["train", self._wish.recipe, "-b", self._name, "-y", "-g", gpu, "-n", self._run]
+        words = ["train", self._recipe(), "-b", self._name, "-y", "-g", gpu, "-n", self._run]
         words += ["--max-cost", self._wish.max_cost, "--max-duration", self._wish.max_duration]
         words += ["--on-finish", "destroy", "-o", str(self._out)]
         if code := self._ftlaunch(*words):
             raise Failed(f"ftlaunch train ended with {code}", code)
         self._require_whole()
+
+    def _recipe(self) -> str:
+        """The recipe, or a launch recipe around it where it is to run on several nodes."""
+        asked = self._wish.recipe
+        if self._wish.nodes == "1":
+            return asked
+        config = str(Path(asked).absolute()) if Path(asked).exists() else asked
+        several = self._folder / "several.yml"
+        several.write_text(
+            f"config: {json.dumps(config)}\nhardware: {{nodes: {self._wish.nodes}}}\n"
+        )
+        return str(several)
 
     def _cheapest(self) -> str:
         offers = self._backend().offers(Need(), live=True)
@@ -210,7 +226,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"live: name one of: {', '.join(KEYS)}", file=sys.stderr)
         return _USAGE
     (backend,) = argv
-    if not os.environ.get(KEYS[backend]):
+    if KEYS[backend] and not os.environ.get(KEYS[backend]):
         print(f"live: put the account's key into {KEYS[backend]} first", file=sys.stderr)
         return _CREDENTIALS
     signal.signal(signal.SIGTERM, _interrupt)
