@@ -35,7 +35,7 @@ live-jarvis: setup ## Train a tiny recipe at Jarvis Labs for real, capped (JL_AP
 live-modal: setup ## Train a tiny recipe at Modal for real, capped (MODAL_TOKEN_ID and _SECRET, LIVE_MAX_COST=1)
 	@$(BIN)/python scripts/live.py modal
 
-live-skypilot: setup ## Train a tiny recipe behind your SkyPilot for real, capped (sky check, LIVE_MAX_COST=1)
+live-skypilot: setup ## Train a tiny recipe behind your SkyPilot for real, capped (LIVE_MAX_COST=1, LIVE_NODES=2 for two nodes)
 	@$(BIN)/python scripts/live.py skypilot
 
 env: setup ## Make the managed axolotl environment for this machine

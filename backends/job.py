@@ -116,6 +116,9 @@ class Job:
                   the job, below those of `env` and `secrets`
     outputs       globs, relative to the run directory, of what the manifest lists
     deadline      the job ends by itself after this long, counted from the runner's start
+    nodes         machines that run it together: each has its own run directory and runner, and
+                  every step runs on all; results, checkpoints, metrics and the log are the first
+                  one's
     ports         ports the job will serve on its own loopback interface, for `Backend.tunnel`
     self_release  this long after the job has ended, what bills stops by itself, also when nobody
                   has come for it; the files are kept. None: it bills until it is released. A

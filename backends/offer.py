@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -39,7 +39,8 @@ FREE = Money(Decimal(0))
 class Need:
     """The hardware a job asks for. `gpus` are ranked: the first that can be had is taken.
 
-    Each entry of `gpus` is a kind and a count; an empty tuple means any, or none at all.
+    Each entry of `gpus` is a kind and a count; an empty tuple means any, or none at all. All but
+    `nodes` is of one node.
     `cpu_only` asks for a machine without one, and then `gpus` is empty.
     `recover` asks for a place where a job goes on by itself when its machine is taken away.
     `plain_memory_gib` is what the job's work without a GPU takes, for `Offer.plain`.
@@ -61,7 +62,8 @@ class Need:
 class Offer:
     """One thing that can be rented, priced and dated.
 
-    price      for the whole offer and one hour
+    nodes      how many machines it is, each with `count` GPUs and so many CPUs and GiB
+    price      for the whole offer, all nodes of it, and one hour
     source     where the price was read; `read_at` says when
     disk_gib   what is asked for; a provider may have a least
     here       it is this very machine: what is made on its disk can be used in place
@@ -92,7 +94,13 @@ class Offer:
     plain: Offer | None = None
     alone: str = ""
     instead: str = ""
+    nodes: int = 1
     data: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, nodes: int) -> Offer:
+        """As many machines of the same kind."""
+        price = Money(self.price.amount * nodes / self.nodes, self.price.currency)
+        return replace(self, nodes=nodes, price=price)
 
     def cost_of(self, duration: timedelta) -> Money:
         """The price of holding this for `duration`, unrounded."""

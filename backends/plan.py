@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 SCHEMA = 1
 
@@ -25,7 +25,19 @@ class RunPath:
     prefix: str = ""
 
 
-Argument = str | RunPath
+@dataclass(frozen=True)
+class NodeFact:
+    """An argument that differs between the nodes of a job, and is known only when its step starts.
+
+    rank     the number of this node, 0 for the first
+    address  of the first node, as the others reach it
+    port     free on the first node, another one for each step
+    """
+
+    what: Literal["rank", "address", "port"]
+
+
+Argument = str | RunPath | NodeFact
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,7 @@ class Step:
     name     unique in the plan; letters, digits, dash, underscore; names its log folder
     argv     program first; a bare program name is looked up on PATH
     cwd      relative to the run directory
-    env      added to the job's environment for this step
+    env      added to the job's environment for this step; the same on every node
     stdin    a file, relative to the run directory, fed to the command; nothing when None
     timeout  this step alone; the plan's deadline holds besides
     skip_if  the step is passed over when this file (relative to the run directory) is there
@@ -53,7 +65,7 @@ class Step:
     name: str
     argv: tuple[Argument, ...]
     cwd: str = "."
-    env: Mapping[str, Argument] = field(default_factory=dict)
+    env: Mapping[str, str | RunPath] = field(default_factory=dict)
     stdin: str | None = None
     timeout: timedelta | None = None
     skip_if: str | None = None
@@ -111,6 +123,8 @@ class Plan:
 
 
 def _argument(value: Argument | Newest) -> Any:
+    if isinstance(value, NodeFact):
+        return {"node": value.what}
     if isinstance(value, Newest):
         return {"prefix": value.prefix, "newest": True}
     if isinstance(value, RunPath):
@@ -123,12 +137,18 @@ def _seconds(value: timedelta | None) -> float | None:
 
 
 def document(
-    plan: Plan, *, job: str, outputs: tuple[str, ...], deadline: timedelta | None
+    plan: Plan,
+    *,
+    job: str,
+    outputs: tuple[str, ...],
+    deadline: timedelta | None,
+    nodes: int = 1,
 ) -> dict[str, Any]:
     """The JSON that the runner reads. `runner.py` says what each key means there."""
     return {
         "schema": SCHEMA,
         "job": job,
+        "nodes": nodes,
         "deadline_s": _seconds(deadline),
         "disk_reserve_bytes": plan.disk_reserve_bytes,
         "outputs": list(outputs),

@@ -22,6 +22,8 @@ PLAN = PurePosixPath("plan.json")
 MANIFEST = PurePosixPath("manifest.json")
 LOCK = PurePosixPath("lock")
 RUNNER = PurePosixPath("runner.py")
+TEAM = PurePosixPath("team.py")
+"""Beside the runner, where a job has several nodes."""
 RUNNER_ERRORS = PurePosixPath("runner.err")
 BUNDLE = PurePosixPath("bundle")
 INPUTS = PurePosixPath("inputs")
@@ -30,7 +32,7 @@ LOGS = PurePosixPath("logs")
 METRICS = PurePosixPath("metrics")
 CONTROL = PurePosixPath("control")
 
-TOP = (STATE, PLAN, MANIFEST, LOCK, RUNNER, RUNNER_ERRORS, LOGS, METRICS, CONTROL)
+TOP = (STATE, PLAN, MANIFEST, LOCK, RUNNER, TEAM, RUNNER_ERRORS, LOGS, METRICS, CONTROL)
 """What belongs to the runner: an input cannot be laid there."""
 
 

@@ -18,10 +18,12 @@ line that cannot be.
 
 plan.json
     job, deadline_s, disk_reserve_bytes
+    nodes        1; of more, each has its own run directory and runner, and `team.py` beside it
     outputs      globs of files for the manifest: `**` crosses folders, a folder stands for all
                  beneath it, names with a leading dot count, a glob behind `!` takes files out
     steps        name, argv, cwd, env, stdin, timeout_s, skip_if, again; an argument or a variable
-                 is a string, or {"prefix", "path"}: prefix + <run directory>/<path>; `again` is
+                 is a string, or {"prefix", "path"}: prefix + <run directory>/<path>; an argument
+                 may be {"node": "rank" | "address" | "port"}, see `team.py`; `again` is
                  added to argv in a later attempt that finds a complete checkpoint, and in it
                  {"prefix", "newest"} is prefix + <the newest of them>
     stop         touch, wait_s, interrupt_s, steps
@@ -38,6 +40,11 @@ much, is kept for the time after SIGINT. No grace at all is SIGKILL at once.
 The deadline counts the time that the run is worked on, over all its attempts: the time between two
 attempts does not count, the time a machine sleeps does (where its clock tells).
 
+Of several nodes the first one decides: its state and its log tell of all, with the node's name in
+front of each line. A step begins on all nodes together. Where one node fails, is gone, or is ended
+by a signal, all end, without waiting for a checkpoint; the others exit with 0, since what started
+them might otherwise end the first one before its last word.
+
 A line that ends in a carriage return is a progress bar's: the newest is logged, but at most one a
 second, and what a terminal would show in the end always is. A line longer than 64 KiB is cut into
 several; bytes that are no UTF-8 are written as \xNN.
@@ -48,10 +55,12 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import glob
 import hashlib
+import importlib.util
 import json
 import math
 import os
@@ -84,7 +93,15 @@ from typing import (
 SCHEMA = 1
 ENDED = ("succeeded", "failed", "stopped", "expired")
 OWN_FOLDERS = ("logs", "metrics", "control")
-OWN_FILES = ("plan.json", "state.json", "manifest.json", "lock", "runner.py", "runner.err")
+OWN_FILES = (
+    "plan.json",
+    "state.json",
+    "manifest.json",
+    "lock",
+    "runner.py",
+    "team.py",
+    "runner.err",
+)
 TEMPORARY = (".reserve", ".state.json.tmp", ".manifest.json.tmp")
 
 SEGMENT_BYTES = 1 << 20
@@ -97,6 +114,7 @@ LOOK_S = 0.5  # between the two looks that must find a checkpoint unchanged
 LEFTOVER_S = 5.0  # for what a step left behind, between SIGTERM and SIGKILL
 KILLED_S = 10.0  # how long a killed process may take to go (it may hang in the kernel)
 DRAIN_S = 2.0  # for a pipe that somebody out of reach still holds
+TOGETHER_S = 2.0  # between the failures of nodes that fail together
 
 USAGE, INTERNAL, NOT_STARTED = 2, 70, 75
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
@@ -208,10 +226,10 @@ def disk_free(path: str) -> Optional[int]:
 
 @dataclass(frozen=True)
 class Step:
-    """One command; `argv` and `env` are resolved against the run directory."""
+    """One command; `argv` and `env` are resolved, but for what only its start will tell."""
 
     name: str
-    argv: Tuple[str, ...]
+    argv: Tuple[Any, ...]
     cwd: str
     env: Dict[str, str]
     stdin: Optional[str]
@@ -250,6 +268,7 @@ class Plan:
     stop: Recipe = field(default_factory=Recipe)
     checkpoint: Optional[Rule] = None
     metrics: Tuple[Pattern[str], ...] = ()
+    nodes: int = 1
 
 
 def read_plan(rundir: str) -> Plan:
@@ -277,6 +296,11 @@ def parse_plan(raw: Any, rundir: str) -> Plan:
     metrics = tuple(re.compile(pattern) for pattern in raw.get("metrics") or ())
     if any(name in pattern.groupindex for pattern in metrics for name in ("seq", "time")):
         raise ValueError("a metric cannot be called seq or time")
+    nodes = int(raw.get("nodes") or 1)
+    if nodes > 1 and any(step.skip_if for step in steps):
+        raise ValueError("a step of several nodes cannot be left out")
+    if nodes == 1 and any(isinstance(word, dict) for step in steps for word in step.argv):
+        raise ValueError("a command of one node cannot ask which node it is on")
     stop, rule = raw.get("stop") or {}, raw.get("checkpoint")
     return Plan(
         job=str(raw.get("job", "")),
@@ -294,6 +318,7 @@ def parse_plan(raw: Any, rundir: str) -> Plan:
         if rule is None
         else Rule(rule["glob"], tuple(strings(names) for names in rule["requires"])),
         metrics=metrics,
+        nodes=nodes,
     )
 
 
@@ -302,7 +327,7 @@ def parse_step(raw: Any, rundir: str) -> Step:
     name = raw["name"]
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ValueError("%r cannot be a step's name" % name)
-    argv = tuple(argument(value, rundir) for value in raw["argv"])
+    argv = tuple(word(value, rundir) for value in raw["argv"])
     if not argv:
         raise ValueError("step %s has no command" % name)
 
@@ -320,6 +345,15 @@ def parse_step(raw: Any, rundir: str) -> Step:
         skip_if=inside("skip_if"),
         again=tuple(raw.get("again") or ()),
     )
+
+
+def word(value: Any, rundir: str) -> Any:
+    """A word of a command; what only its start will tell stays as it is."""
+    if isinstance(value, dict) and "node" in value:
+        if value["node"] not in ("rank", "address", "port"):
+            raise ValueError("%r is nothing that a node knows" % (value["node"],))
+        return value
+    return argument(value, rundir)
 
 
 def argument(value: Any, rundir: str) -> str:
@@ -711,6 +745,7 @@ class Log:
         self._gone = 0  # lines that a step which has ended could not write
         self._lost = 0
         self.sequence = 0
+        self.node = ""  # in front of each line, where there are several
         self.last_metrics: Dict[str, Any] = {}
 
     def go_on_from(self, sequence: int) -> None:
@@ -731,18 +766,23 @@ class Log:
             self._segments = None
 
     def line(self, raw: bytes) -> None:
-        """Number and keep a line."""
-        if self._segments is None:
-            return
+        """Number and keep a line, and look for metrics in it."""
         text = raw.decode("utf-8", "backslashreplace")
-        self.sequence += 1
         at = stamp()
-        line = ("%010d %s %s\n" % (self.sequence, at, text)).encode("utf-8")
+        if self.keep(text, at, self.node) and self._patterns:
+            self._find_metrics(text[:PATTERN_CHARS], at)
+
+    def keep(self, text: str, at: str, node: str = "") -> bool:
+        """Number and keep a line; False between two steps."""
+        if self._segments is None:
+            return False
+        self.sequence += 1
+        shown = "[%s] %s" % (node, text) if node else text
+        line = ("%010d %s %s\n" % (self.sequence, at, shown)).encode("utf-8", "backslashreplace")
         if not self._segments.add(line):
             self._lost += 1
         self._copy(line)
-        if self._patterns:
-            self._find_metrics(text[:PATTERN_CHARS], at)
+        return True
 
     def _find_metrics(self, text: str, at: str) -> None:
         found: Dict[str, Any] = {}
@@ -1102,6 +1142,8 @@ class Order:
     phase: str
     reason: str
     bound: float = math.inf
+    code: Optional[int] = None  # of another node, whose end decides
+    checkpoint: bool = True  # whether one is waited for
 
 
 class Ending:
@@ -1120,7 +1162,10 @@ class Ending:
         self.how = ""
         self._old = supervisor.checkpoints.now_ready()
         self._waits = (
-            self._listed and bool(self._recipe.touch) and supervisor.plan.checkpoint is not None
+            self._listed
+            and order.checkpoint
+            and bool(self._recipe.touch)
+            and supervisor.plan.checkpoint is not None
         )
         supervisor.note("%s: ending step %s" % (order.reason, step.name))
         if self._waits and order.bound > self._began:
@@ -1161,6 +1206,7 @@ class Ending:
             self._supervisor.note(self.how)
         what = signal.SIGINT if self._listed else signal.SIGTERM
         self._signalled_at = now
+        self._supervisor.tell_others()
         self._child.signal(what)
         self._supervisor.note("%s to the process group" % what.name)
 
@@ -1181,6 +1227,7 @@ class Ending:
         self.killed_at = now
         self.how = "; ".join(part for part in (self.how, "killed: %s" % why) if part)
         self._supervisor.note("SIGKILL: %s" % why)
+        self._supervisor.tell_others(at_once=True)
         self._child.signal(signal.SIGKILL, adopted=True)
 
 
@@ -1210,6 +1257,7 @@ class Supervisor:
         self.copy = Copy(1) if foreground else None
         self.log = Log(rundir, (), self._copied)
         self.child: Optional[Child] = None
+        self.team: Any = None  # see `team.py`; None on a node of its own
         self.step_deadline = (math.inf, "")
         self._spared = {one.pid: one.started for one in processes() or () if is_child(one)}
         self._signals: List[str] = []
@@ -1257,6 +1305,9 @@ class Supervisor:
     def _copied(self, line: bytes) -> None:
         if self.copy is not None:
             self.copy(line)
+        if self.team is not None and self.team.rank:
+            text = line.rstrip(b"\n").split(b" ", 2)[2]
+            self.team.say(text.decode("utf-8", "replace"))
 
     # The record.
 
@@ -1279,6 +1330,8 @@ class Supervisor:
             log_lines_lost=self.log.lost + int(self.before.get("log_lines_lost") or 0),
             disk_free_bytes=disk_free(self.rundir),
         )
+        if self.team is not None:
+            self.state["nodes"] = self.team.rows()
         if self._row is not None:
             self._row["segments"] = self.log.segments
         self._beat_at = clock()
@@ -1347,6 +1400,7 @@ class Supervisor:
             verdict = self._run_steps()
         except Exception as error:  # noqa: BLE001 - the record must not stay "running"
             verdict = self._broken(error)
+        self._leave_team(verdict)
         self._finish(verdict)
         return verdict
 
@@ -1378,6 +1432,8 @@ class Supervisor:
         sequence = self.log.sequence
         self.log = Log(self.rundir, self.plan.metrics, self._copied)
         self.log.go_on_from(sequence)
+        if self.plan.nodes > 1:
+            self._join_team()
         try:
             if self.plan.reserve_bytes > 0:
                 reserve(self.path(".reserve"), self.plan.reserve_bytes)
@@ -1390,6 +1446,110 @@ class Supervisor:
             with contextlib.suppress(ValueError, OverflowError, OSError):  # beyond any calendar
                 self.state["deadline_at"] = stamp(time.time() + deadline - self.elapsed())
         self.save(phase="running")
+
+    # Several nodes.
+
+    def _join_team(self) -> None:
+        """Know the other nodes. Raises PlanError where that cannot be."""
+        if self.state["attempt"] > 1:
+            # Only the first node has whole checkpoints, and the others would begin anew.
+            raise PlanError("a job of several nodes is not run once more in its directories")
+        module = load_team(self.rundir)
+        try:
+            self.team = module.join(self.plan.nodes)
+        except module.TeamError as error:
+            raise PlanError(str(error)) from error
+        if self.team.rank:
+            self.plan = dataclasses.replace(self.plan, deadline_s=None)  # the first one's affair
+        else:
+            self.log.node = self.team.name
+
+    def _hear_others(self) -> None:
+        for said in () if self.team is None else self.team.tick():
+            if not hasattr(said, "phase"):
+                self.log.keep(said.text, stamp(), said.name)
+                continue
+            grace = SIGNAL_GRACE_S if said.grace_s is None else said.grace_s
+            self._must_end(said.phase, said.reason, grace, of_other=said)
+
+    def tell_others(self, *, at_once: bool = False) -> None:
+        """The step is being ended here: so it is everywhere."""
+        if self.team is not None and self.order is not None:
+            left = self.order.bound - clock()
+            grace = 0.0 if at_once else None if left == math.inf else max(0.0, left)
+            self.team.end(self.order.phase, self.order.reason, self.order.code, grace)
+
+    def _until_others(self, there: Callable[[], bool]) -> bool:
+        """Wait for the other nodes; False when there is an order to end instead."""
+        while True:
+            self.look_for_orders(clock(), at_once=True)
+            if self.order is not None:
+                return False
+            if there():
+                return True
+            self._pause()
+
+    def _pause(self) -> None:
+        with contextlib.suppress(OSError):
+            select.select([self.wake], [], [], TICK_S / 4)
+            os.read(self.wake, 4096)
+        self.beat(clock())
+
+    def _all_ready(self, step: Step) -> bool:
+        if self.team is None:
+            return True
+        self.team.ready(step.name)
+        return self._until_others(lambda: bool(self.team.ready(step.name)))
+
+    def _all_done(self, step: Step, verdict: Verdict) -> Verdict:
+        """A step that is over here: what it came to, as all nodes say."""
+        if self.team is None:
+            return verdict
+        if verdict.phase == "succeeded":
+            self.team.done(step.name)
+            if self._until_others(lambda: bool(self.team.rank or self.team.done(step.name))):
+                return verdict
+            verdict = self._as_ordered()
+        elif self.order is None and not self.team.rank:
+            self._hear_for(TOGETHER_S, lambda: self.order is not None)
+            told = "; ".join((verdict.reason, *self._ordered_by_others()))
+            verdict = Verdict(verdict.phase, verdict.code, told)
+        self._part(verdict)
+        return verdict
+
+    def _as_ordered(self) -> Verdict:
+        assert self.order is not None
+        usual = INTERNAL if self.order.phase == "failed" else 0
+        code = usual if self.order.code is None else self.order.code
+        return Verdict(self.order.phase, code, self.order.reason)
+
+    def _ordered_by_others(self) -> List[str]:
+        return [] if self.order is None or self.order.checkpoint else [self.order.reason]
+
+    def _part(self, verdict: Verdict) -> None:
+        """The first node's word to the others, and the wait for theirs."""
+        if self.team is None or self.team.rank:
+            return
+        if verdict.phase != "succeeded":
+            bound = math.inf if self.order is None else self.order.bound
+            grace = SIGNAL_GRACE_S if bound == math.inf else max(0.0, bound - clock())
+            self.team.end(verdict.phase, verdict.reason, verdict.code, grace)
+        longest = self.plan.stop.interrupt_s + SIGNAL_GRACE_S + KILLED_S
+        self._hear_for(longest, lambda: bool(self.team.parted()))
+
+    def _hear_for(self, longest: float, enough: Callable[[], bool]) -> None:
+        until = clock() + longest
+        while not enough() and clock() < until:
+            self._pause()
+            self.look_for_orders(clock(), at_once=True)
+
+    def _leave_team(self, verdict: Verdict) -> None:
+        if self.team is None:
+            return
+        with contextlib.suppress(Exception):
+            self._part(verdict)
+            own = not self._ordered_by_others()
+            self.team.leave(verdict.phase, verdict.code, verdict.reason, own=own)
 
     def _waiting_row(self, step: Step) -> State:
         return {
@@ -1445,6 +1605,12 @@ class Supervisor:
         row.update(phase="running", started_at=stamp(), first_seq=self.log.sequence + 1)
         self.save(step=step.name)
         try:
+            if not self._all_ready(step):
+                assert self.order is not None
+                code = self.order.code
+                verdict = Verdict(self.order.phase, code, self._before_step(step))
+                self.note(verdict.reason)
+                return self._end_step(step, row, verdict)
             child, pipe = self._spawn(step)
         except (OSError, ValueError) as error:
             missing = isinstance(error, FileNotFoundError)
@@ -1453,6 +1619,10 @@ class Supervisor:
             self.note(verdict.reason)
         else:
             verdict = self._watch(step, child, pipe)
+        return self._end_step(step, row, verdict)
+
+    def _end_step(self, step: Step, row: State, verdict: Verdict) -> Verdict:
+        verdict = self._all_done(step, verdict)
         self._forget_touched()
         self.log.flush()
         if self.log.waiting:  # nobody else is left to take the room, and the last lines say why
@@ -1467,6 +1637,11 @@ class Supervisor:
 
     def _argv(self, step: Step) -> Tuple[str, ...]:
         """The step's command; in a later attempt it goes on from the newest complete checkpoint."""
+        if self.team is not None:
+            return tuple(
+                self.team.fact(word["node"]) if isinstance(word, dict) else word
+                for word in step.argv
+            )
         found = sorted(self.checkpoints.now_ready(), key=tail_of) if step.again else []
         if not found or self.state["attempt"] == 1:
             return step.argv
@@ -1547,6 +1722,13 @@ class Supervisor:
     def _judge(self, step: Step, child: Child, ending: Optional[Ending]) -> Verdict:
         code = 128 + signal.SIGKILL if child.code is None else child.code
         words = "step %s %s" % (step.name, code_in_words(code))
+        if self.log.node:
+            words = "%s: %s" % (self.log.node, words)
+        if ending is not None and self.order is not None and self.order.code is not None:
+            parts = (self.order.reason, ending.how, words)
+            return Verdict(
+                self.order.phase, self.order.code, "; ".join(part for part in parts if part)
+            )
         if ending is None or self.order is None:
             return Verdict("failed", code, words) if code else Verdict("succeeded", 0)
         if not ending.signalled:
@@ -1595,6 +1777,7 @@ class Supervisor:
         if now - self._looked_at < TICK_S and not at_once:
             return
         self._looked_at = now
+        self._hear_others()
         self._look_for_stop()
         deadline = self.plan.deadline_s
         if deadline is not None and self.elapsed() >= deadline:
@@ -1605,12 +1788,15 @@ class Supervisor:
             self._forget("control/checkpoint.json")
             self._ask_checkpoint(now)
 
-    def _must_end(self, phase: str, reason: str, grace_s: Optional[float]) -> None:
+    def _must_end(
+        self, phase: str, reason: str, grace_s: Optional[float], *, of_other: Any = None
+    ) -> None:
         """The first order decides why; a later one can only bring the end forward."""
         now = clock()
         bound = math.inf if grace_s is None else now + grace_s
         if self.order is None:
-            self.order = Order(phase, reason, bound)
+            code = None if of_other is None else of_other.code
+            self.order = Order(phase, reason, bound, code, checkpoint=of_other is None)
         else:
             self.order.bound = min(self.order.bound, bound)
 
@@ -1743,6 +1929,18 @@ class Supervisor:
     def wake(self) -> int:
         """Readable when a signal came in."""
         return self._wake_read
+
+
+def load_team(rundir: str) -> Any:
+    """What lies beside the runner where a job has several nodes. Raises PlanError."""
+    path = os.path.join(rundir, "team.py")
+    spec = importlib.util.spec_from_file_location("ftlaunch_team", path)
+    if spec is None or spec.loader is None or not os.path.exists(path):
+        raise PlanError("there is no team.py, and the plan is for several nodes")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def pass_over(*_: Any) -> None:
@@ -2112,7 +2310,15 @@ def command_run(rundir: str, attempt: bool) -> int:
             told = "it lives already" if now["alive"] else "it was lost; --attempt runs it again"
             sys.stderr.write("runner: nothing was started in %s: %s\n" % (rundir, told))
             return NOT_STARTED
+    if is_other_node(rundir):
+        return 0
     return {"succeeded": 0, "stopped": 130, "expired": 124}.get(verdict.phase, verdict.code or 1)
+
+
+def is_other_node(rundir: str) -> bool:
+    """Whether this is one of several nodes, and not the first."""
+    nodes = (read_object(os.path.join(rundir, "plan.json")) or {}).get("nodes") or 1
+    return nodes > 1 and os.environ.get("FTLAUNCH_NODE_RANK", "0") != "0"
 
 
 def parser() -> argparse.ArgumentParser:

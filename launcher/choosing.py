@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 
-from backends.errors import BadInput, Capped, CredentialsMissing, NoCapacity, Unreachable
+from backends.errors import (
+    BadInput,
+    Capped,
+    CredentialsMissing,
+    NoCapacity,
+    Unreachable,
+    Unsupported,
+)
 from backends.offer import Need, Offer
 from backends.protocol import Backend
 
@@ -75,9 +82,16 @@ def time_for(cost: Decimal, offer: Offer) -> timedelta:
     return timedelta(hours=float(hours))
 
 
-def _nothing(backend: Backend, need: Need, *, dry: bool) -> BadInput | NoCapacity:
+def _nothing(backend: Backend, need: Need, *, dry: bool) -> BadInput | NoCapacity | Unsupported:
     """Why there is no offer: a name nobody knows, nothing that size, or nothing free now."""
     wanted = words(need)
+    if need.nodes > 1 and not backend.offers(Need(nodes=need.nodes), live=False):
+        return Unsupported(
+            f"{backend.name} runs a job on one machine, and this recipe asks for "
+            f"{need.nodes} nodes (hardware.nodes)",
+            hint="several nodes are had with -b skypilot; or take one machine with more GPUs: "
+            "-g H100:8",
+        )
     known = [offer.gpu for offer in backend.offers(Need(), live=False) if offer.gpu]
     for kind, _ in need.gpus:
         if kind.lower() in {name.lower() for name in known}:

@@ -8,12 +8,12 @@ the environment the job runs in.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from backends.errors import Unsupported
-from backends.plan import Argument, Newest, RunPath
+from backends.plan import Argument, Newest, NodeFact, RunPath
 
 Argv = tuple[Argument, ...]
 Mode = Literal["prompt", "chat", "gradio"]
@@ -41,7 +41,7 @@ class Target:
     """The machine a command runs on.
 
     gpus   per node; 0 for a CPU
-    nodes  one: several need each node's own rank in its command, which a shared plan cannot hold
+    nodes  machines that train together
     """
 
     kind: Literal["cpu", "cuda"]
@@ -51,10 +51,11 @@ class Target:
     def __post_init__(self) -> None:
         if self.kind == "cuda" and self.gpus < 1:
             raise ValueError("a cuda target has at least one GPU")
-        if self.nodes != 1:
+        if self.kind == "cpu" and self.nodes > 1:
             raise Unsupported(
-                f"training on {self.nodes} machines at once is not supported",
-                hint="use one machine with more GPUs",
+                f"training on {self.nodes} nodes at once needs a GPU on each: "
+                "accelerate starts one process where there is none",
+                hint="ask for GPUs with -g, or leave hardware.nodes out",
             )
 
 
@@ -106,7 +107,7 @@ def train(
 
     resume  a checkpoint's folder to go on from
     """
-    argv = (*_launch(target, extra), "axolotl.cli.train", config)
+    argv = (*launch(target, extra), "axolotl.cli.train", config)
     if resume is None:
         return argv
     return (*argv, _OVERRIDE, _flag("resume_from_checkpoint", resume))
@@ -146,7 +147,7 @@ def inference(
     """
     if port is not None and mode != "gradio":
         raise ValueError("only gradio serves a port")
-    module = (*_launch(_one_process(target)), "axolotl.cli.inference", config)
+    module = (*launch(_one_process(target)), "axolotl.cli.inference", config)
     weights = _weights(Trained(adapter, model, base))
     if mode == "prompt":
         return (*module, *weights)
@@ -166,9 +167,10 @@ def evaluate(
     model: RunPath | None = None,
     base: bool = False,
 ) -> Argv:
-    """Evaluate on the recipe's data; axolotl writes `eval_summary.csv` into `output_dir`."""
+    """Evaluate on the recipe's data, on one node; `eval_summary.csv` goes into `output_dir`."""
     weights = _weights(Trained(adapter, model, base))
-    return (*_launch(target), "axolotl.cli.evaluate", config, *weights)
+    alone = replace(target, nodes=1)
+    return (*launch(alone), "axolotl.cli.evaluate", config, *weights)
 
 
 def answer_prompts(
@@ -231,18 +233,28 @@ def worker_source(name: str) -> Path:
     return Path(__file__).parent / "workers" / name
 
 
-def _launch(target: Target, extra: Sequence[str] = ()) -> Argv:
+def launch(target: Target, extra: Sequence[str] = ()) -> Argv:
     """`accelerate launch … -m`, with every value given, so that it asks for and guesses nothing.
+
+    A module and its arguments follow. Of several nodes each has its own rank, and the first one's
+    address and a port that is free there, which only that node's runner knows.
 
     Precision, FSDP and DeepSpeed stay with the config: axolotl sets accelerate's environment itself
     once the processes run, and passes no such flag either.
     """
     kind: tuple[str, ...] = ()
-    processes = max(target.gpus, 1) if target.kind == "cuda" else 1
+    processes = max(target.gpus, 1) * target.nodes if target.kind == "cuda" else 1
+    place: Argv = ()
     if target.kind == "cpu":
         kind = ("--cpu",)
     elif processes > 1:
         kind = ("--multi_gpu",)
+    if target.nodes > 1:
+        place = (
+            *("--machine_rank", NodeFact("rank")),
+            *("--main_process_ip", NodeFact("address")),
+            *("--main_process_port", NodeFact("port")),
+        )
     return (
         "accelerate",
         "launch",
@@ -250,7 +262,8 @@ def _launch(target: Target, extra: Sequence[str] = ()) -> Argv:
         "--num_processes",
         str(processes),
         "--num_machines",
-        "1",
+        str(target.nodes),
+        *place,
         "--mixed_precision",
         "no",
         "--dynamo_backend",

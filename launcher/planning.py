@@ -17,7 +17,7 @@ from backends.offer import Need, Offer
 from backends.protocol import Backend
 from backends.registry import load as load_backend
 from launcher import bundle as bundling
-from launcher import choosing, environment, places, preflight, recipe
+from launcher import choosing, environment, places, preflight, recipe, several
 from launcher.changes import Change
 from launcher.commands import CONFIG, Target
 from launcher.derive import derive
@@ -102,6 +102,7 @@ def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
     )
     offer = choice.offer
     target = _target(request, found, offer)
+    several.require(bundle.config, target)
     config, changes = derive(bundle.config, workdir=bundle.workdir, cpu=target.kind == "cpu")
     if target.kind == "cpu":
         _require_memory(str(config.get("base_model")), offer)
@@ -197,9 +198,10 @@ def _plain_memory(found: Recipe) -> int | None:
 def _target(request: Request, found: Recipe, offer: Offer) -> Target:
     wanted = request.gpus or found.launch.hardware.gpus
     asked_cpu = any(kind.lower() == "cpu" for kind, _ in wanted)
+    nodes = found.launch.hardware.nodes
     if offer.gpu is None or asked_cpu:
-        return Target(kind="cpu", gpus=0)
-    return Target(kind="cuda", gpus=offer.count)
+        return Target(kind="cpu", gpus=0, nodes=nodes)
+    return Target(kind="cuda", gpus=offer.count, nodes=nodes)
 
 
 def _require_memory(model: str, offer: Offer) -> None:

@@ -12,6 +12,7 @@ still bill.
     LIVE_RECIPE        any recipe (tiny)
     LIVE_GPU           as for `ftlaunch train -g`; cpu for none (the cheapest there is)
     LIVE_INFRA         behind SkyPilot, as in `skypilot:aws` (wherever it is cheapest)
+    LIVE_NODES         machines that train together, where a backend has several (1)
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Wish:
     recipe: str
     gpu: str
     infra: str
+    nodes: str
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Wish:
@@ -66,6 +68,7 @@ class Wish:
             recipe=environ.get("LIVE_RECIPE") or "tiny",
             gpu=environ.get("LIVE_GPU") or "",
             infra=environ.get("LIVE_INFRA") or "",
+            nodes=environ.get("LIVE_NODES") or "1",
         )
 
 
@@ -76,6 +79,7 @@ class Trial:
         # SkyPilot alone is told where.
         self._name = f"{backend}:{wish.infra}" if wish.infra and KEYS[backend] is None else backend
         self._wish = wish
+        self._folder = folder
         self._state = folder / "state"
         self._out = folder / "results"
         self._run = f"live-{time.strftime('%m%d-%H%M%S')}"
@@ -83,12 +87,24 @@ class Trial:
     def go(self) -> None:
         """Train, and look at what came home. Raises FtlaunchError, Failed."""
         gpu = self._wish.gpu or self._cheapest()
-        words = ["train", self._wish.recipe, "-b", self._name, "-y", "-g", gpu, "-n", self._run]
+        words = ["train", self._recipe(), "-b", self._name, "-y", "-g", gpu, "-n", self._run]
         words += ["--max-cost", self._wish.max_cost, "--max-duration", self._wish.max_duration]
         words += ["--on-finish", "destroy", "-o", str(self._out)]
         if code := self._ftlaunch(*words):
             raise Failed(f"ftlaunch train ended with {code}", code)
         self._require_whole()
+
+    def _recipe(self) -> str:
+        """The recipe, or a launch recipe around it where it is to run on several nodes."""
+        asked = self._wish.recipe
+        if self._wish.nodes == "1":
+            return asked
+        config = str(Path(asked).absolute()) if Path(asked).exists() else asked
+        several = self._folder / "several.yml"
+        several.write_text(
+            f"config: {json.dumps(config)}\nhardware: {{nodes: {self._wish.nodes}}}\n"
+        )
+        return str(several)
 
     def _cheapest(self) -> str:
         offers = self._backend().offers(Need(), live=True)

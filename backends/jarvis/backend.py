@@ -243,7 +243,7 @@ class Jarvis:
         if job.nodes > 1:
             raise Unsupported(
                 f"a job on Jarvis Labs is one machine, and this one asks for {job.nodes}",
-                hint="ask for one node with more GPUs, or choose another backend",
+                hint="ask for one node with more GPUs, or choose another backend: -b skypilot",
             )
         if job.kept_secrets:
             raise Unsupported(

@@ -151,7 +151,7 @@ class Local:
         if job.nodes > 1:
             raise Unsupported(
                 f"the local backend is one machine, and the job asks for {job.nodes}",
-                hint="ask for one node, or choose another backend",
+                hint="ask for one node, or choose another backend: -b skypilot",
             )
         if job.kept_secrets:
             raise Unsupported(

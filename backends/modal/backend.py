@@ -200,7 +200,7 @@ class Modal:
         if job.nodes > 1:
             raise Unsupported(
                 f"a job on Modal is one container, and this one asks for {job.nodes}",
-                hint="ask for one node with more GPUs, or choose another backend",
+                hint="ask for one node with more GPUs, or choose another backend: -b skypilot",
             )
         if (elsewhere := is_attached_elsewhere(job)) is not None:
             raise Unsupported(

@@ -150,7 +150,11 @@ class SkyPilot:
             region=row.region,
             held=Held.UP,
             since=now,
-            jobs={job: JobNote(lease=row.name, created_at=now, stage=Stage.STARTED)},
+            nodes=row.nodes,
+            # Of how many it was started on only that is known; none of it is on a node too many.
+            jobs={
+                job: JobNote(lease=row.name, created_at=now, stage=Stage.STARTED, nodes=row.nodes)
+            },
         )
         root = self._reach.ready(cluster, silent)
         return self._records.save(replace(cluster, root=root))
@@ -395,11 +399,6 @@ class SkyPilot:
 
 
 def _refuse(job: Job) -> None:
-    if job.nodes > 1:
-        raise Unsupported(
-            f"a job on SkyPilot is one node for now, and this one asks for {job.nodes}",
-            hint="ask for one node with more GPUs",
-        )
     if job.kept_secrets:
         raise Unsupported(
             f"SkyPilot keeps no secrets of jobs, so it has no {job.kept_secrets[0]!r}",

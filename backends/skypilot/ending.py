@@ -45,6 +45,7 @@ class Ending:
             keep = Keep.NOTHING
         if there:
             self._end_job(cluster, job)
+        self._remove_others(cluster, job)
         if keep is Keep.NOTHING:
             self._copies.forget(job)
             self._remove(cluster, job)
@@ -56,7 +57,8 @@ class Ending:
         """Leave things as they were before a launch that failed. Raises MayStillBill."""
         if cluster.held is Held.UP:
             with contextlib.suppress(FtlaunchError), reachable(cluster):
-                self._reach.workplace(cluster).undo(job)
+                for place in (self._reach.workplace(cluster), *self._reach.others(cluster, job)):
+                    place.undo(job)
         number = cluster.jobs[job].number
         if number is not None:
             with contextlib.suppress(FtlaunchError):
@@ -148,7 +150,10 @@ class Ending:
         try:
             if cluster.root:
                 with reachable(cluster):
+                    # The first one ends the others; what it could not is ended here.
                     self._reach.workplace(cluster).end(job)
+                    for other in self._reach.others(cluster, job):
+                        other.end(job)
             # A runner that has ended ends its place in the queue; one that never began does not.
             note = cluster.jobs[job]
             if note.number is not None and note.stage is Stage.LAYING and not cluster.ours:
@@ -159,6 +164,14 @@ class Ending:
                     f"{job} may still run on {cluster.name!r}: {error.message}",
                     hint=f"try again, or end it with: sky cancel {cluster.name}",
                 ) from error
+
+    def _remove_others(self, cluster: Cluster, job: str) -> None:
+        """What is on the other nodes, and would outlive the cluster: the first one has it all."""
+        if not cluster.root or (cluster.ours and not cluster.shared):
+            return
+        with contextlib.suppress(Lost, Refused, Unreachable, FarError), reachable(cluster):
+            for other in self._reach.others(cluster, job):
+                other.remove(job)
 
     def _remove(self, cluster: Cluster, job: str) -> None:
         """Its files, where they would outlive the cluster."""

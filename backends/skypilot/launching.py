@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,11 +14,12 @@ from backends.job import Attached, Job
 from backends.lease import Lease
 from backends.offer import Offer
 from backends.protocol import Progress
+from backends.skypilot import nodes
 from backends.skypilot.copies import Copies
 from backends.skypilot.ending import Ending
 from backends.skypilot.errors import as_launch_error
 from backends.skypilot.leases import NAME, cluster_name, lease_of, new_note, require_same
-from backends.skypilot.offers import idle_minutes
+from backends.skypilot.offers import idle_minutes, too_small
 from backends.skypilot.reach import Reach, reachable
 from backends.skypilot.records import Cluster, Held, Records, Stage
 from backends.skypilot.server import Row, Server
@@ -69,7 +69,9 @@ class Launching:
             cluster = self._records.get(cluster.name) or cluster
             made_for = cluster.held is Held.ASKED
             if made_for and cluster.ours:
-                cluster = replace(cluster, price=str(offer.price.amount))
+                # It is made for this job: as large as that, whatever the offer was asked for.
+                price = offer.of(job.nodes).price.amount
+                cluster = replace(cluster, price=str(price), nodes=job.nodes)
             if job.name not in cluster.jobs:
                 note = new_note(job, cluster, self._clock())
                 cluster = replace(cluster, jobs={**cluster.jobs, job.name: note})
@@ -140,7 +142,12 @@ class Launching:
         now = self._clock().isoformat()
         since = datetime.fromtimestamp(row.launched_at, UTC).isoformat() if cluster.ours else now
         cluster = replace(
-            cluster, held=Held.UP, cloud=row.cloud, region=row.region, since=cluster.since or since
+            cluster,
+            held=Held.UP,
+            cloud=row.cloud,
+            region=row.region,
+            nodes=row.nodes,
+            since=cluster.since or since,
         )
         told("reaching the cluster")
         root = self._reach.ready(cluster, told)
@@ -148,7 +155,7 @@ class Launching:
 
     def _provisioned(self, cluster: Cluster, job: Job, offer: Offer, told: Progress) -> Cluster:
         told("SkyPilot makes a cluster")
-        task = self._task(cluster.name, offer, nodes=job.nodes)
+        task = self._task(cluster.name, offer, of=job.nodes)
         request = self._server.launch(task, cluster.name, idle_minutes=_idle(job, offer))
         cluster = self._records.save(replace(cluster, request=request))
         self._server.answer(request)
@@ -176,9 +183,9 @@ class Launching:
                 hint="choose a cloud that can: sky status shows AUTOSTOP",
             )
 
-    def _task(self, name: str, offer: Offer, *, run: str | None = None, nodes: int = 1) -> Any:
+    def _task(self, name: str, offer: Offer, *, run: str | None = None, of: int = 1) -> Any:
         sky = self._server.sdk
-        task = sky.Task(name=name, run=run, num_nodes=nodes)
+        task = sky.Task(name=name, run=run, num_nodes=of)
         wanted = json.loads(offer.data.get("resources", "[]"))
         if wanted:
             task.set_resources([sky.Resources(**one) for one in wanted])
@@ -187,15 +194,22 @@ class Launching:
     # ── the job ───────────────────────────────────────────────────────────────────────────────
 
     def _start(self, cluster: Cluster, job: Job, offer: Offer, told: Progress) -> None:
+        if cluster.nodes < job.nodes:
+            raise too_small(cluster.name, cluster.nodes, job.nodes)
         place = self._reach.workplace(cluster)
         with reachable(cluster):
             self._bring_back(cluster, job, place, told)
             told("looking at the cluster")
             software = plan_software(place, job, NAME)
             place.lay(software.job, told=told)
+            others = self._reach.others(cluster, job.name)
+            for number, other in enumerate(others, start=1):
+                told(f"laying the job out on node{number}")
+                self._bring_over(cluster, job, place, other, told)
+                other.lay(software.job, told=told)
             if place.status(job.name).state is None:
                 told("starting the job")
-                cluster = self._queued(cluster, software.job, place, offer)
+                cluster = self._queued(cluster, software.job, [place, *others], offer)
                 self._await_start(cluster, job.name, place)
         cluster = self._records.get(cluster.name) or cluster
         self._records.save(cluster.noted(job.name, stage=Stage.STARTED))
@@ -209,11 +223,31 @@ class Launching:
             if self._copies.has(name) and name not in cluster.jobs:
                 sync.upload(place.host, place.home(name), self._copies.files(name), told=told)
 
-    def _queued(self, cluster: Cluster, job: Job, place: Workplace, offer: Offer) -> Cluster:
-        """Hand the job to the cluster's own queue: what runs there outlives our connection."""
-        command = place.give(job, {})
+    def _bring_over(
+        self, cluster: Cluster, job: Job, first: Workplace, other: Workplace, told: Progress
+    ) -> None:
+        """Send what earlier jobs left to another node, where it does not see the first one's disk.
+
+        By way of this computer: SkyPilot's nodes have no way from one to the other that is ours.
+        """
+        for item in job.inputs if not cluster.shared else ():
+            if isinstance(item, Attached):
+                name = item.files.data.get("job", item.files.id)
+                self._copies.take(name, first)
+                sync.upload(other.host, other.home(name), self._copies.files(name), told=told)
+
+    def _queued(
+        self, cluster: Cluster, job: Job, places: Sequence[Workplace], offer: Offer
+    ) -> Cluster:
+        """Hand the job to the cluster's own queue: what runs there outlives our connection.
+
+        It takes all nodes of the cluster, also for a job of fewer: the queue would choose any.
+        """
+        lease = cluster.jobs[job.name].lease
+        env = nodes.variables(self._records.computer(), lease) if job.nodes > 1 else {}
+        script = nodes.script([place.give(job, env) for place in places], of=cluster.nodes)
         on = Offer(NAME, offer.gpu, offer.count, offer.price, data=_accelerators(offer))
-        task = self._task(job.name, on, run=f"exec {shlex.join(command)}")
+        task = self._task(job.name, on, run=script, of=cluster.nodes)
         number = self._server.execute(task, cluster.name)
         return self._records.save(cluster.noted(job.name, number=number))
 

@@ -71,6 +71,7 @@ def new_note(job: Job, cluster: Cluster, now: datetime) -> JobNote:
         created_at=now.isoformat(),
         request=request_of(job),
         before=str(cluster.cost(now)),
+        nodes=job.nodes,
     )
 
 

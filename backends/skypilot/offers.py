@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from backends.errors import Refused, Unreachable
+from backends.errors import Refused, Unreachable, Unsupported
 from backends.offer import FREE, Money, Need, Offer
 from backends.skypilot import catalog
 from backends.skypilot.catalog import Instance, Listing
@@ -96,6 +96,11 @@ class Offers:
                 f"and on {self._infra} there is none that ftlaunch can read",
                 hint="use -b skypilot:slurm/NAME, or -b modal, where every job goes on by itself",
             )
+        if need.nodes > 1:
+            raise Refused(
+                f"a job that recovers runs on one node, and this one asks for {need.nodes}",
+                hint="leave --recover out, or ask for one node with more GPUs",
+            )
         found = self.live(replace(need, recover=False))
         here = [one for one in found if one.data["cloud"] == SLURM]
         return [
@@ -121,14 +126,16 @@ class Offers:
                 f"SkyPilot has no cluster {self._guest!r} that is up",
                 hint="look with: sky status",
             )
+        if rows[0].nodes < need.nodes:
+            raise too_small(self._guest, rows[0].nodes, need.nodes)
         kind, count = rows[0].gpu, rows[0].count
         asked = {(catalog.plain(name), number) for name, number in need.gpus}
         fits = not asked or (kind is not None and (catalog.plain(kind), count) in asked)
-        return [self._guest_offer(kind, count)] if fits else []
+        return [self._guest_offer(kind, count, need.nodes)] if fits else []
 
-    def _guest_offer(self, kind: str | None, count: int) -> Offer:
+    def _guest_offer(self, kind: str | None, count: int, nodes: int) -> Offer:
         source = "a cluster of your own, which bills in any case"
-        return Offer(NAME, kind, count, FREE, source=source, read_at=self._clock())
+        return Offer(NAME, kind, count, FREE, source=source, read_at=self._clock(), nodes=nodes)
 
     def _wanted(self, need: Need) -> list[dict[str, Any]]:
         """What is asked of the optimizer, one after the other."""
@@ -180,6 +187,7 @@ class Offers:
             read_at=self._clock(),
             alone=alone(row.cloud),
             instead=_instead(ranked[1:]),
+            nodes=need.nodes,
             data={"resources": json.dumps([first, *ranked[1:]]), "cloud": row.cloud},
         )
 
@@ -188,7 +196,7 @@ class Offers:
     def dated(self, need: Need) -> list[Offer]:
         """What its price lists have, cheapest first."""
         if self._guest:
-            return [] if need.gpus else [self._guest_offer(None, 0)]
+            return [] if need.gpus else [self._guest_offer(None, 0, need.nodes)]
         narrowed = self._infra.partition("/")[0].lower()
         if need.recover and narrowed != "slurm":
             return []
@@ -202,6 +210,15 @@ class Offers:
             if _fits(row, need)
         ]
         return sorted(found, key=lambda offer: offer.price.amount)
+
+
+def too_small(cluster: str, nodes: int, asked: int) -> Unsupported:
+    """What is said of a cluster of the user's own with fewer nodes than a job asks for."""
+    return Unsupported(
+        f"the cluster {cluster!r} has {nodes} node{'s' * (nodes != 1)}, "
+        f"and this job asks for {asked}",
+        hint="ask for no more with hardware.nodes, or let SkyPilot make a cluster: -b skypilot",
+    )
 
 
 def _unpriced(infra: str, need: Need) -> Offer:
@@ -218,6 +235,7 @@ def _unpriced(infra: str, need: Need) -> Offer:
         region=infra,
         gpu_memory_gib=None if memory is None else float(memory),
         source=f"no price is known of {infra} without its SkyPilot server",
+        nodes=need.nodes,
         data={"resources": json.dumps([wanted]), "cloud": cloud},
     )
 
@@ -234,7 +252,7 @@ def _cheapest(listing: Listing) -> list[Instance]:
 
 def _fits(row: Instance, need: Need) -> bool:
     price = row.spot if need.spot else row.price
-    if price is None or need.nodes > 1:
+    if price is None:
         return False
     if need.cpus and (row.cpus or 0) < need.cpus:
         return False
@@ -262,7 +280,7 @@ def _dated(row: Instance, listing: Listing, need: Need) -> Offer:
         backend=NAME,
         gpu=row.gpu,
         count=row.count,
-        price=Money(Decimal(str(price))),
+        price=Money(Decimal(str(price))) * need.nodes,
         region=f"{row.cloud}/{row.region}" if row.region else row.cloud,
         spot=need.spot,
         memory_gib=row.memory_gib,
@@ -272,6 +290,7 @@ def _dated(row: Instance, listing: Listing, need: Need) -> Offer:
         source=listing.source,
         read_at=listing.read_at,
         alone=alone(row.cloud),
+        nodes=need.nodes,
         data={"resources": json.dumps([wanted]), "cloud": row.cloud},
     )
 

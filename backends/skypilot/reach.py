@@ -46,18 +46,29 @@ class Reach:
 
     def forget(self, cluster: Cluster) -> None:
         """Let go of the connection to a cluster."""
-        if (known := self._hosts.pop(cluster.name, None)) is not None:
-            known.close()
+        for node in range(cluster.nodes):
+            if (known := self._hosts.pop(_alias(cluster, node), None)) is not None:
+                known.close()
 
-    def workplace(self, cluster: Cluster) -> Workplace:
+    def workplace(self, cluster: Cluster, node: int = 0) -> Workplace:
         """Where jobs lie: on the cluster while it is up, else on the disk that it shared.
 
+        node  one of several has a folder of its own, since their disk may be one; on such a disk
+              they share caches, and see the earlier jobs of the first one
         Raises Lost when there is neither, Unreachable when SkyPilot does not say how it is reached.
         """
         # One that is on its way out loses its alias before it is gone.
         gone = cluster.held is Held.GONE or (cluster.held is Held.ENDING and cluster.shared)
-        host = self._login(cluster) if gone or cluster.managed else self.host(cluster)
-        return Workplace(host, PurePosixPath(cluster.root), by=self._records.computer())
+        host = self._login(cluster) if gone or cluster.managed else self.host(cluster, node)
+        root, by = PurePosixPath(cluster.root), self._records.computer()
+        if not node:
+            return Workplace(host, root, by=by)
+        mine, earlier = root / "nodes" / str(node), root if cluster.shared else None
+        return Workplace(host, mine, cache_root=root, by=by, earlier=earlier)
+
+    def others(self, cluster: Cluster, job: str) -> list[Workplace]:
+        """The workplaces of a job on its nodes, but for the first. Raises as `workplace`."""
+        return [self.workplace(cluster, node) for node in range(1, cluster.jobs[job].nodes)]
 
     def ready(self, cluster: Cluster, told: Progress) -> str:
         """Wait until a cluster that is up takes commands; the folder on it that is ours.
@@ -83,17 +94,18 @@ class Reach:
             raise NotLaunched(f"the cluster {cluster.name!r} does not say where its home is")
         return str(PurePosixPath(home) / FOLDER)
 
-    def host(self, cluster: Cluster) -> Host:
-        """The connection to a cluster's first node, made on first use."""
-        known = self._hosts.get(cluster.name)
+    def host(self, cluster: Cluster, node: int = 0) -> Host:
+        """The connection to a cluster's first node, or another, made on first use."""
+        alias = _alias(cluster, node)
+        known = self._hosts.get(alias)
         if known is None:
-            config = self._alias(cluster.name)
+            config = self._config(cluster.name)
             key = config.parents[1] / "ssh-keys" / f"{cluster.name}.key"
-            known = self._made(cluster.name, config, key)
-            self._hosts[cluster.name] = known
+            known = self._made(alias, config, key)
+            self._hosts[alias] = known
         return known
 
-    def _alias(self, name: str) -> Path:
+    def _config(self, name: str) -> Path:
         """SkyPilot's own ssh configuration of a cluster: its command line is what writes it."""
         path = self._server.home / ".sky" / "generated" / "ssh" / name
         if path.exists():
@@ -154,6 +166,11 @@ class Reach:
         if folder.lstat().st_uid != os.getuid() or folder.is_symlink():
             raise Unreachable(f"{folder} is somebody else's: remove it")
         return folder
+
+
+def _alias(cluster: Cluster, node: int) -> str:
+    """What SkyPilot's ssh configuration calls a node."""
+    return f"{cluster.name}-worker{node}" if node else cluster.name
 
 
 _COMMAND = "import sys; from sky.client.cli.command import cli; sys.exit(cli())"

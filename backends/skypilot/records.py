@@ -48,6 +48,7 @@ class JobNote:
     verdict  the last observation, once it was one that does not change
     before   what the cluster had cost when the job came to it
     number   SkyPilot's own, of the job on its cluster
+    nodes    how many of the cluster's it runs on
     """
 
     lease: str
@@ -58,6 +59,7 @@ class JobNote:
     verdict: Mapping[str, Any] | None = None
     before: str = "0"
     number: int | None = None
+    nodes: int = 1
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Cluster:
     request  the id of the request that makes it, once it is known
     cloud    SkyPilot's name of the cloud; `region` is the cluster's name where that is Slurm
     root     the folder on it that is ours; its run directories are below
+    nodes    how many machines it is; `price` is for all of them
     since    when it began to bill; spent: what it had cost before that
     managed  it is one of SkyPilot's managed jobs, whose clusters come and go; there is one job
     """
@@ -84,6 +87,7 @@ class Cluster:
     cloud: str = ""
     region: str = ""
     root: str = ""
+    nodes: int = 1
     held: Held = Held.ASKED
     since: str | None = None
     spent: str = "0"

@@ -44,6 +44,7 @@ class Row:
     status    INIT, UP or STOPPED
     autostop  idle minutes after which it ends; -1: never
     down      it is taken down then, not stopped
+    gpu       of each of its nodes; `count` of them
     """
 
     name: str
@@ -55,6 +56,7 @@ class Row:
     launched_at: int
     gpu: str | None = None
     count: int = 0
+    nodes: int = 1
 
 
 def _accelerators(found: Any) -> tuple[str | None, int]:
@@ -73,7 +75,7 @@ class Considered:
     """A row of the optimizer's table: the best that one cloud has for a task.
 
     gpu, count  None and 0 without a GPU
-    cost        dollars an hour, for all nodes
+    cost        dollars an hour, for all nodes together
     """
 
     cloud: str
@@ -263,6 +265,7 @@ def _row(record: Any) -> Row:
         autostop=-1 if one.get("autostop") is None else int(one["autostop"]),
         down=bool(one.get("to_down")),
         launched_at=int(one.get("launched_at") or 0),
+        nodes=int(one.get("nodes") or 1),
     )
 
 

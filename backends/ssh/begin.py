@@ -3,7 +3,7 @@
     python3 -I begin.py GIVEN HOME [--again]
 
 For a machine on which something else (a queue, say) decides when and under whom a job runs. Of its
-own variables only those stay that say which GPUs are the job's.
+own variables only those stay that say which GPUs are the job's, and which of its nodes this is.
 One file on the standard library, for Python 3.9 and later. Whoever comes second finds nothing, and
 has nothing to do: the runner is started once. With --again it is started as often as this is, and
 goes on from where it was, until the job has its verdict; a queue that ends this process first (its
@@ -21,7 +21,7 @@ import sys
 import time
 from typing import Any, Dict, List
 
-PLACED = re.compile(r"(CUDA|NVIDIA|ROCR|HIP)_VISIBLE_DEVICES")
+PLACED = re.compile(r"(CUDA|NVIDIA|ROCR|HIP)_VISIBLE_DEVICES|FTLAUNCH_NODE_(RANK|ADDRESSES)")
 ENDED = ("succeeded", "failed", "expired", "stopped")
 LINGER_S = 300.0
 ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

@@ -86,7 +86,7 @@ def prepare(request: Answer) -> Answer:
     files     [path, bytes] of what will be sent;  reserve  bytes that must stay free besides
     begun     where the upload keeps what it has of files that are not yet whole
     links     paths of what will be linked
-    attached  names of the jobs whose run directories it wants to see
+    attached  the run directories of earlier jobs that it wants to see
     missing   [cache's folder, bytes] of the caches that are still to be filled
 
     What an earlier try left and this one does not have is taken out.
@@ -97,7 +97,7 @@ def prepare(request: Answer) -> Answer:
     runs = os.path.dirname(home)
     if os.path.isdir(runs) and not claimed(request):
         return {"started": False, "busy": True}
-    gone = [job for job in request["attached"] if not os.path.isdir(os.path.join(runs, raw(job)))]
+    gone = [path for path in request["attached"] if not os.path.isdir(raw(path))]
     keep = {raw(path) for path, _ in request["files"]} | {raw(at) for at in request["links"]}
     folders = {raw(name) for name in request["folders"]}
     take_out(home, keep, folders)

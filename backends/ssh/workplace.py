@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from backends import plan, rundir, runner
+from backends import plan, rundir, runner, team
 from backends.errors import Lost, MayStillBill, NotLaunched, Refused
 from backends.job import Job
 from backends.layout import FOLDERS, Layout, layout
@@ -81,6 +81,7 @@ class Workplace:
 
     cache_root  a disk that outlives the machine or is shared by several; `root` if not given
     by          the computer that asks: two may finish the same run, and want its next job at once
+    earlier     the root below which the jobs lie that others build on; `root` if not given
     All methods raise SshError when the machine cannot be reached, besides what they name.
     """
 
@@ -91,10 +92,12 @@ class Workplace:
         *,
         cache_root: PurePosixPath | None = None,
         by: str = "-",
+        earlier: PurePosixPath | None = None,
     ) -> None:
         self.host = host
         self.root = root
         self._by = by
+        self._earlier = (earlier or root) / "runs"
         self._caches = Caches(host, root, (cache_root or root) / "caches")
 
     def home(self, job: str) -> PurePosixPath:
@@ -136,7 +139,8 @@ class Workplace:
             return False
         if answer["gone"]:
             raise Refused(
-                f"the files of the earlier job {answer['gone'][0]!r} are not on this machine",
+                f"the files of the earlier job {PurePosixPath(answer['gone'][0]).name!r} are not "
+                "on this machine",
                 hint="run the earlier job again",
             )
         if short := answer["short"]:
@@ -156,20 +160,24 @@ class Workplace:
             links=found.links,
             begun=str(sync.state_folder(self.home(job.name))),
             folders=[str(folder) for folder in FOLDERS],
-            attached=[earlier for _, earlier in found.attached],
+            attached=[str(self._earlier / name) for _, name in found.attached],
             missing=[[str(self._caches.folder(c)), c.tree.size_bytes] for c in missing],
             reserve=job.plan.disk_reserve_bytes,
         )
 
     def _finish(self, job: Job, found: Layout) -> bool:
         """False when another computer lays the job out by now."""
-        links = [[str(at), str(self.home(earlier))] for at, earlier in found.attached]
+        links = [[str(at), str(self._earlier / name)] for at, name in found.attached]
         links += [[str(at), str(self._caches.tree(cache))] for at, cache in found.caches]
-        document = plan.document(job.plan, job=job.name, outputs=job.outputs, deadline=job.deadline)
+        document = plan.document(
+            job.plan, job=job.name, outputs=job.outputs, deadline=job.deadline, nodes=job.nodes
+        )
         small = {
             str(rundir.PLAN): json.dumps(document, indent=1).encode(),
             str(rundir.RUNNER): _runner(),
         }
+        if job.nodes > 1:
+            small[str(rundir.TEAM)] = Path(team.__file__).read_bytes()
         write = {name: base64.b64encode(content).decode() for name, content in small.items()}
         answer = self._ask("laying", "finish", job.name, links=links, write=write)
         if "busy" in answer:

@@ -9,6 +9,7 @@ import click
 from backends.errors import BadInput
 from backends.offer import Offer
 from launcher.on_finish import bills
+from launcher.plan_text import hardware
 from launcher.run.placing import Place
 
 
@@ -24,9 +25,8 @@ def agree(
     offer = offer or there.offer
     if not bills(offer):
         return
-    hardware = f"{offer.gpu} x {offer.count}" if offer.gpu else "CPU only"
     if not quiet:
-        click.echo(f"  on {there.spec}: {hardware}, {offer.price} an hour", err=True)
+        click.echo(f"  on {there.spec}: {hardware(offer)}, {offer.price} an hour", err=True)
         if plain and offer.plain is not None:
             click.echo(f"  {plain} without a GPU, {offer.plain.price} an hour", err=True)
     if not (yes or there.agreed):

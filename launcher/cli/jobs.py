@@ -76,7 +76,7 @@ def _add(
     }
     if kind == "resume":
         before, checkpoint = further.resumable(store, run, backends, settled)
-        there = place(store, run, before, **where)
+        there = place(store, run, before, nodes=settled.target.nodes, **where)
         if (settled.target.kind, there.settled.target.kind) == ("cpu", "cuda"):
             raise Refused(
                 f"{run.name} was settled for a machine without a GPU, and would train like that",

@@ -16,7 +16,7 @@ from launcher.commands import CONFIG
 from launcher.derive import to_yaml
 from launcher.launch import hardware_of, planned_jobs
 from launcher.on_finish import bills, ending
-from launcher.plan_text import arguments, command_text, printable
+from launcher.plan_text import arguments, command_text, hardware, printable
 from launcher.planning import Prepared
 from launcher.run import build, limits
 from launcher.run.pull import human_bytes
@@ -71,19 +71,20 @@ def show_brief(prepared: Prepared, store: Store, *, quiet: bool) -> None:
 
 def _heading(prepared: Prepared) -> None:
     offer = prepared.offer
-    hardware = f"{offer.gpu} x {offer.count}" if offer.gpu else "CPU only"
+    rented = hardware(offer)
     if offer.region:
-        hardware += f" in {offer.region}" + (", spot" if offer.spot else "")
+        rented += f" in {offer.region}" + (", spot" if offer.spot else "")
     if offer.disk_gib is not None:
         asked = 0 if prepared.run.need is None else prepared.run.need.disk_gib or 0
         least = f" ({asked} asked for, it rents no less)" if 0 < asked < offer.disk_gib else ""
-        hardware += f", {offer.disk_gib} GiB of disk{least}"
-    price = f"{offer.price} an hour ({offer.source})"
+        rented += f", {offer.disk_gib} GiB of disk{least}"
+    each = f", {offer.of(1).price} each" if offer.nodes > 1 else ""
+    price = f"{offer.price} an hour{each} ({offer.source})"
     if offer.price.amount == 0:
         # Elsewhere nothing is free: who names no price says why.
         price = "no charge" if offer.here else offer.source
     click.echo(f"run {prepared.name}: {prepared.recipe.origin}")
-    click.echo(f"  on {prepared.backend_spec}: {hardware}, {price}")
+    click.echo(f"  on {prepared.backend_spec}: {rented}, {price}")
     if offer.instead:
         click.echo(f"  or {offer.instead}")
     if prepared.doubt:
@@ -214,6 +215,7 @@ def document(prepared: Prepared, store: Store) -> dict[str, Any]:
         "offer": {
             "gpu": offer.gpu,
             "count": offer.count,
+            "nodes": offer.nodes,
             "price_per_hour": str(offer.price.amount),
             "currency": offer.price.currency,
             "source": offer.source,

@@ -92,7 +92,11 @@ def train(
         attach = (*attach, AttachJob(prepared, PREPARED, _prepared(spec)))
     job = _job(spec, "train" if spec.steps.train else "preprocess", steps, data=True)
     after = prepared is not None
-    return dataclasses.replace(job, attach=attach, pull=_pulled(spec), after_success=after)
+    # Preprocessing, too: each node's disk is its own, and axolotl looks for the data on it.
+    nodes = spec.target.nodes
+    return dataclasses.replace(
+        job, attach=attach, pull=_pulled(spec), after_success=after, nodes=nodes
+    )
 
 
 def _prepared(spec: RunSpec) -> PurePosixPath:

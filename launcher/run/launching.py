@@ -194,6 +194,7 @@ def _prepare(desk: Desk, job: JobRecord) -> Job:
         inputs=(LocalTree((*wanted.files, paper)), *(given(desk, job, a) for a in wanted.attach)),
         environment=wanted.environment,
         caches=wanted.caches,
+        nodes=wanted.nodes,
         ports=wanted.ports,
         env=wanted.env,
         secrets=Secrets({name: os.environ[name] for name in wanted.secrets}),

@@ -45,10 +45,12 @@ def place(
     backends: Backends,
     backend: str | None = None,
     gpus: tuple[tuple[str, int], ...] = (),
+    nodes: int = 1,
     progress: Progress = silent,
 ) -> Place:
     """The place for a job that builds on `before`: where that was, unless another is asked for.
 
+    Only a training takes more than one of `nodes`.
     What the provider still holds is gone back to, whatever it costs today; else an offer is chosen
     anew. Raises what `choosing.choose` and making an environment raise, Refused for other GPUs than
     those of the machine that has the files.
@@ -58,17 +60,17 @@ def place(
     first = next((job for job in jobs if job.kind == "train"), jobs[0])
     began = offer_from_json(first.offer)
     spec = backend or before.backend
-    chosen, had = backends.named(spec), offer_from_json(before.offer)
+    chosen, had = backends.named(spec), offer_from_json(before.offer).of(nodes)
     same = spec == before.backend
     if same and not gpus and (before.files is not None or not bills(had)):
         if spec == first.backend and _kind(had) == _kind(began):
             return Place(spec, chosen, had, settled, agreed=True)
         offer, need = had, Need(cpu_only=had.gpu is None)
     else:
-        need = _need(settled, gpus, same=same)
+        need = replace(_need(settled, gpus, same=same), nodes=nodes)
         offer = choosing.choose(chosen, need, cap=settled.max_price, dry=False).offer
         _require_its_machine(run, before, had, offer, same=same)
-    there = _there(settled, began, offer, need, progress)
+    there = _there(settled, began, offer, replace(need, nodes=nodes), progress)
     there = _restaged(there, places.run_dir(run.id) / "staged")
     cheap = (
         same
@@ -109,7 +111,7 @@ def _need(settled: RunSpec, gpus: tuple[tuple[str, int], ...], *, same: bool) ->
 def _there(settled: RunSpec, began: Offer, offer: Offer, need: Need, progress: Progress) -> RunSpec:
     """The recipe for another machine: what depends on its GPUs is settled anew."""
     cpu = offer.gpu is None or need.cpu_only
-    target = Target(kind="cpu", gpus=0) if cpu else Target(kind="cuda", gpus=offer.count)
+    target = Target("cpu") if cpu else Target("cuda", gpus=offer.count, nodes=need.nodes)
     config = settled.config
     if cpu:
         config, _ = derive(config, workdir=settled.workdir, cpu=True)

@@ -45,6 +45,7 @@ class JobSpec:
     pull           globs of what comes home; `!` in front leaves out
     on_finish      what becomes of the machine at the end; None: what its price makes sensible
     after_success  left out unless the jobs it is attached to have succeeded
+    nodes          machines that run it together
     """
 
     kind: str
@@ -62,6 +63,7 @@ class JobSpec:
     deadline: timedelta | None = None
     on_finish: OnFinish | None = None
     after_success: bool = False
+    nodes: int = 1
 
 
 def waits_for(job: JobSpec) -> list[int]:

@@ -133,7 +133,7 @@ class Job:
     def argv(self, command: commands.Argv) -> list[str]:
         """What the runner makes of a command."""
         return [
-            f"{word.prefix}{self.root / word.path}" if isinstance(word, RunPath) else word
+            f"{word.prefix}{self.root / word.path}" if isinstance(word, RunPath) else str(word)
             for word in command
         ]
 

@@ -78,3 +78,45 @@ def test_a_price_above_the_limit(user: Desk) -> None:
 def test_an_address_that_is_none(user: Desk) -> None:
     ended = user.run(*TRAIN, "-g", "L4", "-y", SKYPILOT_API_SERVER_ENDPOINT="not-an-address")
     assert_said(ended, REFUSED, "'not-an-address' is no address of a SkyPilot API server")
+
+
+def recipe(user: Desk, nodes: int, **config: str) -> str:
+    """`tiny` on several nodes."""
+    path = user.here / "several.yml"
+    sets = "".join(f"  {key}: {value}\n" for key, value in config.items())
+    path.write_text(
+        f"config: tiny\nhardware: {{gpu: L4, nodes: {nodes}}}\n" + (f"set:\n{sets}" if sets else "")
+    )
+    return path.name
+
+
+def test_several_nodes_are_planned_with_the_price_of_all(user: Desk) -> None:
+    ended = user.run("train", recipe(user, 2), "-b", "skypilot", "--dry-run")
+    assert_said(ended, 0, "2 nodes x L4:1 in aws/us-east-1", "$1.61 an hour, $0.80 each")
+    line = "accelerate launch --multi_gpu --num_processes 2 --num_machines 2 --machine_rank"
+    assert_said(ended, 0, f"{line} $NODE_RANK --main_process_ip $NODE_ADDRESS")
+    merge = ended.said.partition("job merge")[2]
+    assert "NODE_RANK" not in merge
+
+
+@pytest.mark.parametrize("backend", ["local", "modal", "jarvis"])
+def test_where_a_job_is_one_machine_that_is_said(user: Desk, backend: str) -> None:
+    ended = user.run("train", recipe(user, 2), "-b", backend, "--dry-run")
+    assert_said(ended, REFUSED, "runs a job on one machine", "2 nodes", "-b skypilot")
+
+
+def test_no_nodes_are_a_mistake(user: Desk) -> None:
+    ended = user.run("train", recipe(user, 0), "-b", "skypilot", "--dry-run")
+    assert_said(ended, REFUSED, "several.yml:2", "nodes")
+
+
+def test_several_nodes_without_gpus(user: Desk) -> None:
+    ended = user.run("train", recipe(user, 2), "-b", "skypilot", "-g", "cpu", "--dry-run")
+    assert ended.code in {REFUSED, CAPACITY}, ended.said
+    assert "Traceback" not in ended.said
+
+
+def test_what_would_leave_parts_on_every_node(user: Desk) -> None:
+    name = recipe(user, 2, fsdp_config="{state_dict_type: SHARDED_STATE_DICT}")
+    ended = user.run("train", name, "-b", "skypilot", "--dry-run")
+    assert_said(ended, REFUSED, "leaves parts of each checkpoint", "FULL_STATE_DICT")

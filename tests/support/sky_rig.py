@@ -65,10 +65,15 @@ class OnSky(Rig):
 
 @contextlib.contextmanager
 def skypilot(
-    folder: Path, state_dir: Path, *, detail: str = "", clusters: dict[str, int] | None = None
+    folder: Path,
+    state_dir: Path,
+    *,
+    detail: str = "",
+    clusters: dict[str, int] | None = None,
+    software: Path | None = None,
 ) -> Iterator[OnSky]:
     """A rig of its own, which this process and its children use while entered."""
-    with Sky(folder, clusters) as sky, pytest.MonkeyPatch.context() as patch:
+    with Sky(folder, clusters, software=software) as sky, pytest.MonkeyPatch.context() as patch:
         for name, value in sky.environ.items():
             patch.setenv(name, value)
         forget_the_server()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backends.errors import BadInput, Capped, CredentialsMissing, NoCapacity
+from backends.errors import BadInput, Capped, CredentialsMissing, NoCapacity, Unsupported
 from backends.offer import Money, Need, Offer
 from launcher.choosing import choose
 
@@ -42,6 +42,19 @@ class Shop:
 def taken(free: Sequence[Offer] | None, need: Need, **how: Any) -> Offer:
     shop: Any = Shop(free)
     return choose(shop, need, **{"cap": None, "dry": False, **how}).offer
+
+
+def test_where_a_job_is_one_machine_several_nodes_are_refused_by_name() -> None:
+    class Single(Shop):
+        def offers(self, need: Need, *, live: bool) -> Sequence[Offer]:
+            return [] if need.nodes > 1 else super().offers(need, live=live)
+
+    shop: Any = Single(SHELF)
+    with pytest.raises(Unsupported) as caught:
+        choose(shop, Need(gpus=(("H100", 1),), nodes=2), cap=None, dry=False)
+    assert "shop runs a job on one machine" in caught.value.message
+    assert "2 nodes (hardware.nodes)" in caught.value.message
+    assert "-b skypilot" in caught.value.hint
 
 
 def test_the_first_offer_is_taken() -> None:

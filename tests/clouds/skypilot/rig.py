@@ -239,10 +239,10 @@ Subsystem sftp internal-sftp
         assert program is not None
         return [program, "-D", "-e", "-f", str(config)]
 
-    def make_cluster(self, name: str) -> None:
+    def make_cluster(self, name: str, *, nodes: int = 1) -> None:
         """A cluster of the user's own, made with SkyPilot's own command line."""
         place = ["--infra", f"slurm/{self.clusters[0].name}", "--cpus", "4", "--memory", "8"]
-        self._sky("launch", "-y", "-c", name, *place)
+        self._sky("launch", "-y", "-c", name, *place, "--num-nodes", str(nodes))
 
     def down(self, name: str) -> None:
         """Take a cluster down with SkyPilot's own command line."""

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from backends.errors import Unsupported
-from backends.plan import RunPath
+from backends.plan import NodeFact, RunPath
 from launcher import commands
 from launcher.commands import Decoding, Target
+from launcher.plan_text import command_text
 
 ADAPTER = RunPath("inputs/train/output")
 CPU = Target("cpu")
@@ -210,9 +211,34 @@ def test_workers_are_there_and_stand_alone(name: str) -> None:
     assert commands.worker(name) == RunPath(str(Path("workers") / name))
 
 
-def test_several_machines_are_refused_in_a_sentence() -> None:
-    with pytest.raises(Unsupported, match="2 machines"):
-        Target("cuda", gpus=8, nodes=2)
+@pytest.mark.parametrize(("gpus", "processes"), [(1, "3"), (8, "24")])
+def test_of_several_nodes_each_is_told_its_rank_and_where_the_first_one_is(
+    gpus: int, processes: str
+) -> None:
+    argv = commands.train(target=Target("cuda", gpus=gpus, nodes=3), extra=("--rdzv_conf", "x=1"))
+    assert argv == (
+        *("accelerate", "launch", "--multi_gpu", "--num_processes", processes),
+        *("--num_machines", "3", "--machine_rank", NodeFact("rank")),
+        *("--main_process_ip", NodeFact("address"), "--main_process_port", NodeFact("port")),
+        *("--mixed_precision", "no", "--dynamo_backend", "no", "--rdzv_conf", "x=1", "-m"),
+        *("axolotl.cli.train", "ftlaunch.yml"),
+    )
+    assert "--machine_rank $NODE_RANK --main_process_ip $NODE_ADDRESS" in command_text(argv)
+
+
+def test_only_a_training_takes_more_than_one_node() -> None:
+    several = Target("cuda", gpus=2, nodes=2)
+    for argv in (
+        commands.evaluate(target=several, adapter=ADAPTER),
+        commands.inference(target=several, adapter=ADAPTER),
+    ):
+        assert "--machine_rank" not in argv
+        assert argv[argv.index("--num_machines") + 1] == "1"
+
+
+def test_several_nodes_without_a_gpu_are_refused_in_a_sentence() -> None:
+    with pytest.raises(Unsupported, match="2 nodes at once needs a GPU on each"):
+        Target("cpu", nodes=2)
 
 
 def test_a_cuda_target_without_a_gpu_is_a_mistake() -> None:

@@ -69,7 +69,7 @@ def test_the_prepared_data_are_brought_to_where_the_job_would_have_made_them(
         path.chmod(0o555 if path.is_dir() else 0o444)
     (home / "bundle").mkdir()
     step = build.train(settled(), prepared=2).plan.steps[0]
-    argv = [str(home / part.path) if isinstance(part, RunPath) else part for part in step.argv]
+    argv = [str(home / part.path) if isinstance(part, RunPath) else str(part) for part in step.argv]
     subprocess.run(argv, cwd=home / step.cwd, check=True)
     brought = home / "bundle" / "data" / "prepared"
     assert (brought / "a1b2" / "data.arrow").read_text() == "rows"

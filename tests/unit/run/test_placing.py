@@ -16,6 +16,7 @@ from backends.errors import Refused
 from backends.job import Files
 from backends.lease import Phase
 from backends.offer import Money, Need, Offer
+from launcher.commands import Target
 from launcher.run import limits, spec
 from launcher.run.placing import Place, place
 from launcher.store import JobRecord
@@ -140,3 +141,17 @@ def test_the_user_s_own_variables_stay(made: Toy) -> None:
     settle(made, env={"OMP_NUM_THREADS": "3", "CUDA_VISIBLE_DEVICES": "", "MINE": "1"})
     there = placed(made, ended(made, kept=False), gpus=(("A100", 2),))
     assert there.settled.env == {"OMP_NUM_THREADS": "3", "MINE": "1"}
+
+
+def test_only_a_training_goes_on_on_several_nodes(made: Toy) -> None:
+    two = A100.of(2)
+    assert (two.nodes, two.price.amount) == (2, Decimal("4.00"))
+    with made.store._writing() as db:
+        db.execute("UPDATE jobs SET offer = ?", (spec.offer_to_json(two),))
+    settle(made, need=Need(gpus=(("A100", 2),), nodes=2), target=Target("cuda", gpus=2, nodes=2))
+    held = placed(made, ended(made, kept=True))
+    assert (held.offer.nodes, held.offer.price.amount) == (1, Decimal("2.00"))
+    anew = placed(made, made.store.jobs(made.run.id)[0], gpus=(("L4", 1),), backend="other")
+    assert (anew.settled.target.gpus, anew.settled.target.nodes) == (1, 1)
+    resumed = placed(made, made.store.jobs(made.run.id)[0], nodes=2)
+    assert (resumed.offer, resumed.settled.target.nodes) == (two, 2)

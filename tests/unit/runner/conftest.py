@@ -1,3 +1,4 @@
 from runner_rig import python, rig
+from team_rig import nodes
 
-__all__ = ["python", "rig"]
+__all__ = ["nodes", "python", "rig"]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from backends.errors import Unsupported
 from backends.offer import FREE, Need
 from backends.skypilot import catalog
 from backends.skypilot.offers import Offers
-from backends.skypilot.server import Server
+from backends.skypilot.server import Row, Server
 
 HEAD = (
     "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region\n"
@@ -84,3 +85,22 @@ def test_a_guest_costs_nothing_more(tmp_path: Path) -> None:
     (found,) = offers(tmp_path, guest="mine").dated(Need())
     assert found.price.amount == 0
     assert "bills in any case" in found.source
+
+
+def test_the_price_of_several_nodes_is_that_of_all(home: Path, tmp_path: Path) -> None:
+    (found,) = offers(home).dated(Need(gpus=(("L4", 1),), nodes=3))
+    assert (found.count, found.nodes, found.price.amount) == (1, 3, 3 * Decimal("0.8048"))
+    assert found.of(1).price.amount == Decimal("0.8048")
+    assert found.of(1).nodes == 1
+    (own,) = offers(tmp_path, "slurm/lab").dated(Need(gpus=(("H100", 2),), nodes=2))
+    assert (own.nodes, own.price) == (2, FREE)
+
+
+def test_a_cluster_of_the_user_s_own_with_fewer_nodes_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = Row("mine", "UP", "Slurm", "tiny", -1, False, 0, "H100", 1, nodes=1)
+    monkeypatch.setattr(Server, "require_answer", lambda self: None)
+    monkeypatch.setattr(Server, "clusters", lambda self, name=None, **_: [row])
+    with pytest.raises(Unsupported, match="the cluster 'mine' has 1 node, and this job asks for 2"):
+        offers(home, guest="mine").live(Need(nodes=2))
