@@ -144,6 +144,7 @@ def test_a_wish_to_stop_ends_it_with_a_checkpoint_and_for_good(rig: OnSky, bench
     assert given(rig) == []
 
 
+@pytest.mark.seldom
 def test_what_fails_by_itself_is_not_tried_again(rig: OnSky, bench: Bench) -> None:
     job = trainer(bench, 1)
     broken = bench.job(programs.EXITS, "7", plan={"checkpoint": job.plan.checkpoint})
@@ -154,6 +155,7 @@ def test_what_fails_by_itself_is_not_tried_again(rig: OnSky, bench: Bench) -> No
     bench.backend.release(lease, keep=Keep.NOTHING)
 
 
+@pytest.mark.seldom
 def test_another_computer_finds_it_and_ends_it(rig: OnSky, bench: Bench, tmp_path: Path) -> None:
     """It has the same API server, and nothing else."""
     lease = launched(bench, 100_000)
@@ -176,6 +178,7 @@ def test_it_is_not_promised_where_there_is_no_disk_for_it(rig: OnSky) -> None:
         aws.offers(RECOVERS, live=True)
 
 
+@pytest.mark.seldom
 def test_a_broken_launch_leaves_nothing(
     rig: OnSky, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
