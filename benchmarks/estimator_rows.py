@@ -258,6 +258,8 @@ def _precision(row: Row, parallelism: str) -> str:
     habit = f"{row.get('source', '')} {row.get('group', '')} {row.get('notes', '')}".lower()
     if any(name in habit for name in STAY_IN_16_BITS) and row.get("method") != "full":
         return "bf16-autocast"
+    if "fp16" in plain and row.get("method") == "full" and not parallelism.startswith("zero"):
+        return "bf16-amp"  # a gradient scaler wants fp32 weights
     if "amp" in plain or "mixed" in plain:
         return "bf16-amp"
     return "bf16-autocast"

@@ -27,7 +27,7 @@ def main() -> None:
     folder = parser.parse_args().folder
     memory = fit.usable(folder / "memory_dev.csv")
     speed = fit.usable(folder / "throughput_dev.csv")
-    values, lows = fit.everything(memory, speed)
+    values, bounds = fit.everything(memory, speed)
     document = {
         "made_by": "scripts/fit_estimator.py",
         "rows": {
@@ -35,7 +35,7 @@ def main() -> None:
             for name in ("memory_dev.csv", "throughput_dev.csv")
         },
         "meaning": fit.MEANING,
-        "values": values | lows,
+        "values": values | bounds,
     }
     fitted.PATH.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(f"{len(memory)} rows of memory and {len(speed)} of speed -> {fitted.PATH}")

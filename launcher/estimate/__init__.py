@@ -15,6 +15,7 @@ The formulas and how well they do: docs/estimating.md.
 from __future__ import annotations
 
 from launcher.estimate.config import setup_of
+from launcher.estimate.duration import Duration, duration
 from launcher.estimate.gpus import GpuKind
 from launcher.estimate.memory import MemoryEstimate, memory
 from launcher.estimate.ranges import Range
@@ -23,12 +24,14 @@ from launcher.estimate.shape import Shape
 from launcher.estimate.speed import SpeedEstimate, speed
 
 __all__ = [
+    "Duration",
     "GpuKind",
     "MemoryEstimate",
     "Range",
     "Setup",
     "Shape",
     "SpeedEstimate",
+    "duration",
     "memory",
     "setup_of",
     "speed",

@@ -182,8 +182,8 @@ def _names(parts: Sequence[str], name: str) -> bool:
         if last == name or last in _OTHER_NAMES.get(name, ()):
             return True
         short = name.removesuffix("_proj")
-        inside = re.search(r"\(([^()]*)\)(_proj)?", part)
-        if inside and set(re.split(r"[|]", inside.group(1))) & {name, short}:
+        inside = re.findall(r"\(([^()]*)\)", part)
+        if {name, short} & {word for group in inside for word in group.split("|")}:
             return True
     return False
 

@@ -151,7 +151,8 @@ def _told(terms: dict[str, float], phase: str, gpu: GpuKind, count: int) -> Memo
     reserved = alloc * slack
     context = FITTED["context"] + (FITTED["nccl"] if count > 1 else 0.0)
     nvml = reserved + context
-    low, high = FITTED["memory_low"], FITTED["memory_high"]
+    several = "_many" if count > 1 else ""
+    low, high = FITTED[f"memory_low{several}"], FITTED[f"memory_high{several}"]
     # The allocator gives back what it caches before it gives up.
     needed = alloc * FITTED["tight"] + context
     if needed > gpu.usable_gib:

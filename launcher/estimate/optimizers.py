@@ -13,12 +13,15 @@ class Optimizer:
     fixed   bytes each state takes whatever the width; None where it follows the width
     foreach a step makes a temporary copy of one value for all parameters at once
     paged   its states can leave the GPU when room is short (CUDA's unified memory)
+    blocks  states are quantised by bitsandbytes, which keeps those of an embedding in 32 bits as
+            Hugging Face's trainer asks it to
     """
 
     states: float
     fixed: float | None = None
     foreach: bool = False
     paged: bool = False
+    blocks: bool = False
 
     def state_bytes(self, width: float) -> float:
         """Bytes kept per trained parameter."""
@@ -56,8 +59,8 @@ _TABLE: dict[str, Optimizer] = {
     "adopt_adamw": _ADAM,
     "stable_adamw": _ADAM,
     "grokadamw": Optimizer(3, foreach=True),
-    "adamw_bnb_8bit": Optimizer(2, _EIGHT),
-    "adamw_8bit": Optimizer(2, _EIGHT),
+    "adamw_bnb_8bit": Optimizer(2, _EIGHT, blocks=True),
+    "adamw_8bit": Optimizer(2, _EIGHT, blocks=True),
     "adamw_torch_8bit": Optimizer(2, _EIGHT),
     "ao_adamw_8bit": Optimizer(2, _EIGHT),
     "ao_adamw_fp8": Optimizer(2, _EIGHT),
@@ -68,13 +71,13 @@ _TABLE: dict[str, Optimizer] = {
     "paged_adamw": Optimizer(2, 4.0, paged=True),
     "paged_adamw_8bit": Optimizer(2, _EIGHT, paged=True),
     "ademamix": Optimizer(3),
-    "ademamix_8bit": Optimizer(3, _EIGHT),
+    "ademamix_8bit": Optimizer(3, _EIGHT, blocks=True),
     "paged_ademamix_32bit": Optimizer(3, 4.0, paged=True),
     "paged_ademamix_8bit": Optimizer(3, _EIGHT, paged=True),
     "lion": Optimizer(1),
     "lion_32bit": Optimizer(1, 4.0),
     "lion_pytorch": Optimizer(1),
-    "lion_8bit": Optimizer(1, _EIGHT),
+    "lion_8bit": Optimizer(1, _EIGHT, blocks=True),
     "paged_lion_32bit": Optimizer(1, 4.0, paged=True),
     "paged_lion_8bit": Optimizer(1, _EIGHT, paged=True),
     "lion/adamw_fused": Optimizer(2),
@@ -87,7 +90,7 @@ _TABLE: dict[str, Optimizer] = {
     "adagrad": Optimizer(1, foreach=True),
     "rmsprop": Optimizer(1, foreach=True),
     "rmsprop_bnb": Optimizer(1),
-    "rmsprop_bnb_8bit": Optimizer(1, _EIGHT),
+    "rmsprop_bnb_8bit": Optimizer(1, _EIGHT, blocks=True),
     "rmsprop_bnb_32bit": Optimizer(1, 4.0),
     "muon": Optimizer(1.2),
     "dion": Optimizer(1.2),

@@ -14,7 +14,7 @@ from launcher.estimate.fitted import FITTED
 from launcher.estimate.gpus import GpuKind
 from launcher.estimate.ranges import Range
 from launcher.estimate.setup import Setup
-from launcher.estimate.shape import LINEARS, Shape
+from launcher.estimate.shape import FUSED_EXPERTS, LINEARS, Shape
 
 _WORK = ("products", "attention", "memory", "adapters", "loss", "dequantise")
 
@@ -133,6 +133,11 @@ def _passes(setup: Setup, again: float) -> tuple[float, float]:
     return (3 if full else 2) + again, head
 
 
+def forward_share(setup: Setup) -> float:
+    """The part of a micro batch's time that its forward pass alone takes, by passes."""
+    return 1 / _passes(setup, _again(setup))[0]
+
+
 def _adapter(shape: Shape, setup: Setup) -> int:
     if not setup.adapted:
         return 0
@@ -172,6 +177,9 @@ def _launch(shape: Shape, setup: Setup, again: float) -> float:
     """The processor's time to launch the kernels of all blocks."""
     names = {"full": "launch_full", "lora": "launch_lora", "qlora": "launch_qlora"}
     each = FITTED[names[setup.method]] * (1 + again / 3) / (1 + 1 / 3)
+    if shape.mixture and shape.family not in FUSED_EXPERTS and not setup.fused_blocks:
+        # Hugging Face's blocks go through their experts one by one.
+        each *= 1 + FITTED["launch_expert"] * shape.experts
     if setup.compiled:
         each *= FITTED["launch_compiled"]
     if setup.parallelism == "zero3":

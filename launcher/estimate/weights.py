@@ -120,6 +120,9 @@ def _whole(shape: Shape, setup: Setup) -> Resident:
     groups = ((trained - saved, _width(setup)), (saved, 4.0 if setup.wide_stream else 2.0))
     mass = sum(params * width for params, width in groups)
     states = sum(params * optimizer.state_bytes(width) for params, width in groups)
+    if optimizer.blocks and setup.method == "full" and setup.trained_share == 1:
+        wide = optimizer.states * 4.0 - optimizer.state_bytes(4.0)
+        states += wide * shape.embedding / setup.tensor
     return Resident(
         weights=base_bytes(shape, setup) / setup.tensor,
         adapter=mass if setup.adapted else 0.0,
