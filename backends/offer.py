@@ -43,6 +43,7 @@ class Need:
     `nodes` is of one node.
     `cpu_only` asks for a machine without one, and then `gpus` is empty.
     `recover` asks for a place where a job goes on by itself when its machine is taken away.
+    `every_count` asks, where no kind is named, for machines with any number of GPUs, not only one.
     `plain_memory_gib` is what the job's work without a GPU takes, for `Offer.plain`.
     """
 
@@ -55,6 +56,7 @@ class Need:
     nodes: int = 1
     cpu_only: bool = False
     recover: bool = False
+    every_count: bool = False
     plain_memory_gib: int | None = None
 
 

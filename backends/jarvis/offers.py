@@ -20,7 +20,7 @@ CONTAINER, VM, CPU = "container", "vm", "cpu"
 CONTAINER_DISK_GIB, VM_DISK_GIB = 100, 100
 """What is asked for when nobody says more; a virtual machine may not have less."""
 
-_EUROPE_GPUS = 1
+_EUROPE_GPUS, _MOST_GPUS = 1, 8
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def offers(market: Market, need: Need, *, kind: str) -> list[Offer]:
             (fit for gpu, count in need.gpus if (fit := _gpus(market, need, kind, gpu, count))), []
         )
     else:
-        found = _gpus(market, need, kind, None, 1)
+        counts = range(1, _MOST_GPUS + 1) if need.every_count else (1,)
+        found = [one for count in counts for one in _gpus(market, need, kind, None, count)]
     return sorted(found, key=lambda offer: (offer.price.amount, offer.region))
 
 
@@ -79,7 +80,7 @@ def _gpus(market: Market, need: Need, kind: str, wanted: str | None, count: int)
 
 
 def _enough(market: Market, need: Need, gpu: Gpu, count: int) -> bool:
-    most = _EUROPE_GPUS if gpu.region == catalog.EUROPE else 8
+    most = _EUROPE_GPUS if gpu.region == catalog.EUROPE else _MOST_GPUS
     if count > most:
         return False
     if market.live and (gpu.spot_free if need.spot else gpu.free) < count:

@@ -46,7 +46,12 @@ def offers(rates: Rates, need: Need) -> list[Offer]:
         ranked = [_wanted(kind, count) for kind, count in need.gpus]
         known = [one for one in ranked if one is not None and one.count <= MOST_GPUS]
         return [_offer(rates, need, known)] if known and len(known) == len(ranked) else []
-    found = [_offer(rates, need, [Wanted(gpu.name, 1, exact=False)]) for gpu in catalog.GPUS]
+    counts = range(1, MOST_GPUS + 1) if need.every_count else (1,)
+    found = [
+        _offer(rates, need, [Wanted(gpu.name, count, exact=False)])
+        for gpu in catalog.GPUS
+        for count in counts
+    ]
     return sorted(found, key=lambda offer: offer.price.amount)
 
 

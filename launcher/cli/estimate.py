@@ -1,0 +1,261 @@
+"""`ftlaunch estimate`: every offer, whether the recipe fits, how long, how many dollars."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from launcher.cli import options
+
+if TYPE_CHECKING:
+    from launcher.estimate import Range
+    from launcher.quotes.quote import Quote
+    from launcher.quotes.workload import Workload
+    from launcher.recipe import Recipe
+
+_SHOWN = 12
+
+
+@click.command()
+@click.argument("recipe", shell_complete=options.complete_recipe)
+@options.backend
+@options.gpu
+@click.option("--set", "sets", multiple=True, metavar="A.B=C", help="Override a config key.")
+@click.option("--data", type=click.Path(path_type=Path), help="Use this file as the data.")
+@click.option("--spot", is_flag=True, help="Spot prices.")
+@click.option("--region", "regions", multiple=True, help="Only there.")
+@click.option("--max-price", type=options.Dollars(), help="Dollars an hour, at most.")
+@click.option("--max-cost", type=options.Dollars(), help="Dollars for the whole job, at most.")
+@click.option("--tokens", type=click.IntRange(min=1), help="Of one epoch, when nobody can count.")
+@click.option(
+    "--model-config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The model's config.json, when its shape is not known here.",
+)
+@click.option(
+    "--sort",
+    type=click.Choice(["cost", "time"]),
+    default="cost",
+    show_default=True,
+    help="By what.",
+)
+@click.option("--all", "everything", is_flag=True, help="Every offer, also what does not fit.")
+@click.option("--live", is_flag=True, help="Ask the providers; else their dated lists are read.")
+@click.option("--explain", is_flag=True, help="Show the terms of the first row.")
+@options.as_json
+def estimate(
+    recipe: str,
+    backend: str | None,
+    gpus: tuple[tuple[str, int], ...],
+    sets: tuple[str, ...],
+    data: Path | None,
+    spot: bool,
+    regions: tuple[str, ...],
+    max_price: Decimal | None,
+    max_cost: Decimal | None,
+    tokens: int | None,
+    model_config: Path | None,
+    sort: str,
+    everything: bool,
+    live: bool,
+    explain: bool,
+    as_json: bool,
+) -> int:
+    """Say what RECIPE would cost, and where: no account, no network, nothing is started."""
+    from backends.offer import Need
+    from launcher import recipe as recipes
+    from launcher.estimate import shapes
+    from launcher.quotes import market, quote, workload
+
+    found = recipes.load(recipe, sets=sets, data=data, cwd=Path.cwd())
+    shape = None if model_config is None else shapes.from_config_file(model_config)
+    work = workload.of(found, shape=shape, tokens=tokens)
+    need = Need(gpus=gpus, spot=spot, regions=regions, every_count=not gpus)
+    there = market.of([backend] if backend else None, need, live=live)
+    quotes = quote.ordered(quote.all_of(work, there.offers, hub=not _local(found)), sort)  # type: ignore[arg-type]
+    fitting = [one for one in quotes if one.fits in {"yes", "tight"}]
+    kept = [one for one in fitting if quote.within(one, price=max_price, cost=max_cost)]
+    shown = quotes if everything else kept
+    if as_json:
+        rows = [_document(one) for one in shown]
+        click.echo(json.dumps({**_of(work), "quotes": rows, "silent": there.silent}, indent=2))
+        return 0
+    _heading(work)
+    rows_shown = shown if everything else _few(shown)
+    if rows_shown:
+        _table(rows_shown, market.now())
+    if len(shown) > len(rows_shown):
+        click.echo(f"and {len(shown) - len(rows_shown)} more (--all)")
+    _below(quotes, fitting, kept)
+    for sentence in there.silent:
+        click.echo(f"  {sentence}", err=True)
+    if explain and shown:
+        _explain(shown[0])
+    return 0
+
+
+def _local(recipe: Recipe) -> bool:
+    return (recipe.base_dir / str(recipe.config.get("base_model"))).is_dir()
+
+
+def _of(work: Workload) -> dict[str, Any]:
+    data = work.data
+    return {
+        "model": {
+            "name": work.shape.name,
+            "params": work.shape.params,
+            "source": work.shape.source,
+        },
+        "data": None
+        if data is None
+        else {"rows": data.rows, "tokens": data.tokens, "longest": data.longest, "how": data.how},
+    }
+
+
+def _heading(work: Workload) -> None:
+    click.echo(f"model: {work.shape.name}, {work.shape.params / 1e9:.2f}B ({work.shape.source})")
+    data = work.data
+    if data is None:
+        steps = "" if work.max_steps is None else f"; max_steps is {work.max_steps}"
+        click.echo(f"data:  not known: {work.why_no_data}{steps} (say it with --tokens)")
+        return
+    click.echo(f"data:  {data.rows:,} rows, {data.tokens:,} tokens an epoch ({data.how})")
+
+
+def _few(quotes: list[Quote]) -> list[Quote]:
+    """Of each kind of GPU at each backend the best number; of each backend one at least."""
+    kinds: dict[tuple[str, str | None], Quote] = {}
+    for one in quotes:
+        kinds.setdefault((one.priced.backend, one.offer.gpu), one)
+    best = list(kinds.values())
+    first = {id(one) for one in {one.priced.backend: one for one in reversed(best)}.values()}
+    return [one for number, one in enumerate(best) if number < _SHOWN or id(one) in first]
+
+
+def _table(quotes: list[Quote], now: datetime) -> None:
+    from launcher.cli.runs import table
+
+    heading = ("", "BACKEND", "WHERE", "GPU", "MEMORY", "FITS", "TIME", "WHOLE JOB", "AN HOUR")
+    rows: list[tuple[str, ...]] = [(*heading, "PRICES")]
+    best: set[str] = set()
+    for number, one in enumerate(quotes):
+        mark = ""
+        if one.fits in {"yes", "tight"} and one.priced.backend not in best:
+            best.add(one.priced.backend)
+            mark = "**" if number == 0 else "*"
+        rows.append((mark, *_row(one), _age(one, now)))
+    table(rows)
+    click.echo("** the first that fits, * the first of its backend; ranges hold in 4 of 5 cases")
+
+
+def _row(one: Quote) -> tuple[str, ...]:
+    offer = one.offer
+    held = one.memory
+    gpu = f"{offer.gpu} x {offer.count}" if offer.gpu else "no GPU"
+    memory = "" if held is None else f"{held.nvml.middle:.0f} of {held.usable:.0f} GiB"
+    cost = (
+        ""
+        if one.cost is None
+        else f"{one.cost[1]} ({_plain(one.cost[0])} to {_plain(one.cost[2])})"
+    )
+    spot = ", spot" if offer.spot else ""
+    return (
+        one.priced.backend,
+        f"{offer.region or '-'}{spot}",
+        gpu,
+        memory,
+        one.fits,
+        "" if one.hours is None else _hours(one.hours),
+        cost,
+        str(offer.price),
+    )
+
+
+def _hours(hours: Range) -> str:
+    if hours.high < 1:
+        low, likely, high = (round(each * 60) for each in (hours.low, hours.middle, hours.high))
+        return f"{max(1, likely)} min ({max(1, low)} to {max(1, high)})"
+    return f"{hours.middle:.1f} h ({hours.low:.1f} to {hours.high:.1f})"
+
+
+def _plain(money: Any) -> str:
+    return f"{money.amount:.2f}"
+
+
+def _age(one: Quote, now: datetime) -> str:
+    read = one.offer.read_at
+    day = "of an unknown day" if read is None else f"{read:%Y-%m-%d}"
+    return f"{day}, old" if one.priced.is_stale(now) else day
+
+
+def _below(quotes: list[Quote], fitting: list[Quote], kept: list[Quote]) -> None:
+    """Why there is nothing, and what is nearest."""
+    if kept:
+        return
+    if fitting:
+        first = fitting[0]
+        cost = "" if first.cost is None else f", {first.cost[1]} in all"
+        click.echo(
+            f"nothing that fits keeps to the limits; nearest is {first.offer.gpu} x "
+            f"{first.offer.count} at {first.priced.backend}, {first.offer.price} an hour{cost}"
+        )
+        return
+    tried = [one for one in quotes if one.memory is not None]
+    if not tried:
+        click.echo("there is no offer of a GPU that is known here")
+        return
+    best = min(tried, key=lambda one: one.memory.nvml.middle - one.memory.usable)  # type: ignore[union-attr]
+    held = best.memory
+    assert held is not None
+    over = held.nvml.middle - held.usable
+    click.echo(
+        f"it fits nowhere: on {best.offer.gpu} x {best.offer.count} it lacks {over:.0f} GiB "
+        f"({held.nvml.middle:.0f} of {held.usable:.0f}); smaller are: --set micro_batch_size=1, "
+        "--set gradient_checkpointing=true, --set load_in_4bit=true --set adapter=qlora"
+    )
+
+
+def _explain(one: Quote) -> None:
+    click.echo(f"\n{one.offer.gpu} x {one.offer.count} at {one.priced.backend}:")
+    if one.memory is not None:
+        click.echo(f"  memory at its most ({one.memory.phase}), GiB:")
+        for name, amount in one.memory.terms.items():
+            if amount >= 0.005:
+                click.echo(f"    {name:<12} {amount:8.2f}")
+    for name, took in one.phases.items():
+        if took.high:
+            click.echo(
+                f"  {name:<12} {took.middle / 60:7.1f} min "
+                f"({took.low / 60:.1f} to {took.high / 60:.1f})"
+            )
+
+
+def _document(one: Quote) -> dict[str, Any]:
+    offer, held = one.offer, one.memory
+    return {
+        "backend": one.priced.backend,
+        "region": offer.region,
+        "gpu": offer.gpu,
+        "count": offer.count,
+        "spot": offer.spot,
+        "fits": one.fits,
+        "memory_gib": None
+        if held is None
+        else {"low": held.nvml.low, "likely": held.nvml.middle, "high": held.nvml.high},
+        "usable_gib": None if held is None else held.usable,
+        "hours": None
+        if one.hours is None
+        else {"low": one.hours.low, "likely": one.hours.middle, "high": one.hours.high},
+        "cost": None
+        if one.cost is None
+        else dict(zip(("low", "likely", "high"), (str(m.amount) for m in one.cost), strict=True)),
+        "currency": offer.price.currency,
+        "price_per_hour": str(offer.price.amount),
+        "source": offer.source,
+        "read_at": None if offer.read_at is None else offer.read_at.isoformat(),
+    }

@@ -1,0 +1,205 @@
+"""One offer for one recipe: does it fit, how long, how many dollars for the whole job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Literal
+
+from backends.errors import BadInput
+from backends.offer import Money, Offer
+from launcher.estimate import GpuKind, MemoryEstimate, Range, duration, gpus, memory
+from launcher.quotes import assumed
+from launcher.quotes.market import Priced
+from launcher.quotes.workload import Workload
+
+Fit = Literal["yes", "tight", "no", "unknown"]
+_FITS: Mapping[str, Fit] = {"fits": "yes", "tight": "tight", "no": "no"}
+ZERO = Range(0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Quote:
+    """What an offer comes to.
+
+    fits      the training's memory in that of one GPU; unknown: of this GPU no figures are known
+    memory    what it takes; None where that is unknown
+    phases    seconds by name, in order
+    hours     of the whole job; None where nobody knows how much there is to train on
+    cost      low, likely and high, of the whole job, in the offer's currency; None likewise
+    """
+
+    priced: Priced
+    fits: Fit
+    memory: MemoryEstimate | None
+    phases: Mapping[str, Range]
+    hours: Range | None
+    cost: tuple[Money, Money, Money] | None
+
+    @property
+    def offer(self) -> Offer:
+        """What is rented."""
+        return self.priced.offer
+
+
+def all_of(
+    work: Workload, offers: Sequence[Priced], *, upload_bytes: int = 0, hub: bool = True
+) -> list[Quote]:
+    """A quote for every offer, in the order of `offers`.
+
+    upload_bytes  that travel from this computer
+    hub           the base model comes from a hub, to where the job runs
+    """
+    known: dict[tuple[str, int], tuple[MemoryEstimate, Range | None]] = {}
+    quotes = []
+    for priced in offers:
+        kind = _kind(priced.offer)
+        if kind is None:
+            quotes.append(Quote(priced, "unknown", None, {}, None, None))
+            continue
+        key = (kind.name, priced.offer.count)
+        if key not in known:
+            known[key] = _trained(work, kind, priced.offer.count)
+        quotes.append(_quote(work, priced, *known[key], upload_bytes=upload_bytes, hub=hub))
+    return quotes
+
+
+def _kind(offer: Offer) -> GpuKind | None:
+    if offer.gpu is None:
+        return None
+    try:
+        return gpus.find(offer.gpu)
+    except BadInput:
+        return None
+
+
+def _trained(work: Workload, kind: GpuKind, count: int) -> tuple[MemoryEstimate, Range | None]:
+    """Memory of one GPU, and seconds of training and evaluating; None: of nobody knows how much."""
+    held = memory(work.shape, work.setup_longest, kind, count)
+    tokens = None if work.data is None else work.data.tokens
+    if tokens is None and work.max_steps is None:
+        return held, None
+    setup = work.setup_fed
+    of_step = setup.micro_batch * setup.seq_len * setup.grad_accum * setup.rows_per_sample
+    took = duration(
+        work.shape,
+        setup,
+        kind,
+        count,
+        tokens=tokens if tokens is not None else of_step * count * (work.max_steps or 1),
+        epochs=work.epochs if tokens is not None else 1.0,
+        max_steps=work.max_steps,
+        evaluations=0,
+    )
+    return held, took.total_s
+
+
+def _quote(
+    work: Workload,
+    priced: Priced,
+    held: MemoryEstimate,
+    trained: Range | None,
+    *,
+    upload_bytes: int,
+    hub: bool,
+) -> Quote:
+    fits = _FITS[held.verdict]
+    if trained is None:
+        return Quote(priced, fits, held, {}, None, None)
+    phases = _phases(work, priced, trained, upload_bytes=upload_bytes, hub=hub)
+    seconds = _sum(phases.values())
+    return Quote(priced, fits, held, phases, seconds * (1 / 3600), _cost(priced.offer, phases))
+
+
+def _phases(
+    work: Workload, priced: Priced, trained: Range, *, upload_bytes: int, hub: bool
+) -> dict[str, Range]:
+    name = priced.backend.partition(":")[0]
+    model = 2.0 * work.shape.params
+    made = model if work.merges or not work.setup.adapted else 0.0
+    adapter = 4.0 * work.shape.adapter_params(work.setup.targets, work.setup.rank)
+    adapter = adapter if work.setup.adapted else 0.0
+    rows = 0 if work.data is None else work.data.rows
+    here = priced.offer.here
+    return {
+        "boot": assumed.BOOT_S.get(name, assumed.OTHER_BOOT_S),
+        "software": assumed.SOFTWARE_S.get(name, assumed.OTHER_SOFTWARE_S),
+        "upload": ZERO if here else _flat(upload_bytes / assumed.UPLOAD_BYTES_PER_S),
+        "download": _at(model if hub else 0.0, assumed.DOWNLOAD_BYTES_PER_S),
+        "preprocess": _at(float(rows), assumed.ROWS_PER_S),
+        "load": assumed.LOAD_S,
+        "train": trained,
+        "merge": _at(3 * made, assumed.DISK_BYTES_PER_S) if work.merges else ZERO,
+        "pull": ZERO if here else _at(adapter + made, assumed.PULL_BYTES_PER_S),
+    }
+
+
+PLAIN = frozenset({"download", "preprocess", "merge"})
+"""Where a job without a GPU is rented by itself, these are done in one."""
+UNBILLED = frozenset({"boot", "software", "upload", "pull"})
+"""Where what is rented bills only while a job runs in it."""
+
+
+def _cost(offer: Offer, phases: Mapping[str, Range]) -> tuple[Money, Money, Money]:
+    billed = {name: took for name, took in phases.items() if not (offer.ends and name in UNBILLED)}
+    apart = {n for n in billed if offer.plain is not None and n in PLAIN}
+    full = _sum(took for name, took in billed.items() if name not in apart)
+    plain = _sum(took for name, took in billed.items() if name in apart)
+
+    def at(seconds: float, extra: float) -> Money:
+        cost = offer.cost_of(timedelta(seconds=seconds))
+        if offer.plain is not None:
+            cost += offer.plain.cost_of(timedelta(seconds=extra))
+        return Money(cost.amount, cost.currency)
+
+    return (
+        at(full.low, plain.low),
+        at(full.middle, plain.middle),
+        at(full.high, plain.high),
+    )
+
+
+def _flat(seconds: float) -> Range:
+    return Range(0.5 * seconds, seconds, 2 * seconds)
+
+
+def _at(amount: float, rate: Range) -> Range:
+    """Seconds for an amount at a rate: the fastest rate gives the shortest time."""
+    return Range(amount / rate.high, amount / rate.middle, amount / rate.low)
+
+
+def _sum(ranges: Iterable[Range]) -> Range:
+    """Parts that vary by themselves: their spreads add up as squares, not as ends."""
+    parts = list(ranges)
+    middle = sum(part.middle for part in parts)
+    below = sum((part.middle - part.low) ** 2 for part in parts) ** 0.5
+    above = sum((part.high - part.middle) ** 2 for part in parts) ** 0.5
+    return Range(max(0.0, middle - below), middle, middle + above)
+
+
+def within(quote: Quote, *, price: Decimal | None, cost: Decimal | None) -> bool:
+    """Whether a quote keeps to dollars an hour, and dollars in all."""
+    offer = quote.offer
+    if price is not None and (offer.price.currency != "USD" or offer.price.amount > price):
+        return False
+    if cost is None:
+        return True
+    return (
+        quote.cost is not None and quote.cost[1].currency == "USD" and quote.cost[1].amount <= cost
+    )
+
+
+def ordered(quotes: Sequence[Quote], by: Literal["cost", "time"]) -> list[Quote]:
+    """What fits first, the cheapest or the quickest of it on top."""
+
+    def key(quote: Quote) -> tuple[int, float]:
+        rank = {"yes": 0, "tight": 1, "no": 3, "unknown": 2}[quote.fits]
+        if by == "time":
+            return rank, float("inf") if quote.hours is None else quote.hours.middle
+        if quote.cost is None:
+            return rank, float(quote.offer.price.amount)
+        return rank, float(quote.cost[1].amount)
+
+    return sorted(quotes, key=key)
