@@ -114,7 +114,7 @@ LOOK_S = 0.5  # between the two looks that must find a checkpoint unchanged
 LEFTOVER_S = 5.0  # for what a step left behind, between SIGTERM and SIGKILL
 KILLED_S = 10.0  # how long a killed process may take to go (it may hang in the kernel)
 DRAIN_S = 2.0  # for a pipe that somebody out of reach still holds
-TOGETHER_S = 2.0  # between the failures of nodes that fail together
+TOGETHER_S = 10.0  # between the failures of nodes that fail together, on busy machines
 
 USAGE, INTERNAL, NOT_STARTED = 2, 70, 75
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
@@ -1258,6 +1258,7 @@ class Supervisor:
         self.log = Log(rundir, (), self._copied)
         self.child: Optional[Child] = None
         self.team: Any = None  # see `team.py`; None on a node of its own
+        self._said_by_others: List[str] = []
         self.step_deadline = (math.inf, "")
         self._spared = {one.pid: one.started for one in processes() or () if is_child(one)}
         self._signals: List[str] = []
@@ -1469,6 +1470,7 @@ class Supervisor:
             if not hasattr(said, "phase"):
                 self.log.keep(said.text, stamp(), said.name)
                 continue
+            self._said_by_others.append(said.reason)
             grace = SIGNAL_GRACE_S if said.grace_s is None else said.grace_s
             self._must_end(said.phase, said.reason, grace, of_other=said)
 
@@ -1511,8 +1513,8 @@ class Supervisor:
                 return verdict
             verdict = self._as_ordered()
         elif self.order is None and not self.team.rank:
-            self._hear_for(TOGETHER_S, lambda: self.order is not None)
-            told = "; ".join((verdict.reason, *self._ordered_by_others()))
+            self._hear_for(TOGETHER_S, lambda: bool(self.team.parted()))
+            told = "; ".join((verdict.reason, *self._said_by_others))
             verdict = Verdict(verdict.phase, verdict.code, told)
         self._part(verdict)
         return verdict
@@ -1522,9 +1524,6 @@ class Supervisor:
         usual = INTERNAL if self.order.phase == "failed" else 0
         code = usual if self.order.code is None else self.order.code
         return Verdict(self.order.phase, code, self.order.reason)
-
-    def _ordered_by_others(self) -> List[str]:
-        return [] if self.order is None or self.order.checkpoint else [self.order.reason]
 
     def _part(self, verdict: Verdict) -> None:
         """The first node's word to the others, and the wait for theirs."""
@@ -1548,7 +1547,7 @@ class Supervisor:
             return
         with contextlib.suppress(Exception):
             self._part(verdict)
-            own = not self._ordered_by_others()
+            own = self.order is None or self.order.checkpoint
             self.team.leave(verdict.phase, verdict.code, verdict.reason, own=own)
 
     def _waiting_row(self, step: Step) -> State:

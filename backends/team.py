@@ -43,6 +43,7 @@ AGAIN_S = 0.5
 PORTS = 8
 FIRST_PORT, LAST_PORT = 20000, 29999  # below what systems give to outgoing connections
 PENDING_BYTES = 8 << 20
+READS = 32
 LOST_CODE = 70
 
 Message = Dict[str, Any]
@@ -179,7 +180,7 @@ class Wire:
         self.flush()
         ended = False
         try:
-            while not self.closed:
+            for _ in range(READS if not self.closed else 0):  # a flood must not keep us here
                 data = self.socket.recv(1 << 18)
                 ended = not data
                 if ended:

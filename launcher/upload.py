@@ -45,7 +45,8 @@ def upload(prepared: Prepared, store: Store) -> Upload | None:
     """What the upload of a planned run takes; None where nothing is sent over a network."""
     if prepared.offer.here:
         return None
-    size = prepared.bundle.size_bytes + _model_bytes(prepared)
+    # Each node gets its own; where their disk is one it is less.
+    size = (prepared.bundle.size_bytes + _model_bytes(prepared)) * prepared.offer.nodes
     known = store.uplink(prepared.backend_spec)
     speed = GUESS_BYTES_PER_S if known is None else known.bytes_per_second
     took = timedelta(seconds=size / speed)

@@ -58,3 +58,10 @@ def test_above_a_twentieth_of_the_job_it_is_heavy(store: Store) -> None:
     found = upload(plan(size=66_000_000, limit=timedelta(minutes=10)), store)
     assert found is not None
     assert found.heavy
+
+
+def test_each_of_several_nodes_gets_its_own(store: Store) -> None:
+    one, two = plan(size=1000), plan(size=1000)
+    two.offer = two.offer.of(2)
+    found = [upload(each, store) for each in (one, two)]
+    assert [each.size_bytes for each in found if each] == [1000, 2000]

@@ -101,6 +101,24 @@ def test_the_first_node_fails_and_the_run_ends_on_all(nodes: Nodes) -> None:
     assert nodes.rigs[1].state()["reason"].startswith("node0: step only exited with code 7")
 
 
+def test_nodes_that_fail_together_are_all_named_and_the_first_heard_of_decides(
+    nodes: Nodes,
+) -> None:
+    """As torch has it: who loses a member fails as well, and ends perhaps before that one."""
+    both = """
+import os, sys, time
+rank = int(os.environ["FTLAUNCH_NODE_RANK"])
+time.sleep(rank)
+sys.exit(3 + rank)
+"""
+    state = nodes.plan(step(both)).run()
+    assert (state["phase"], state["exit_code"]) == ("failed", 3)
+    assert state["reason"] == (
+        f"node0: step only exited with code 3; {shown(1)}: step only exited with code 4"
+    )
+    assert [row["exit_code"] for row in state["nodes"]] == [3, 4]
+
+
 @pytest.mark.parametrize("grace", ["20", "0"])
 def test_a_stop_reaches_all_nodes(nodes: Nodes, grace: str) -> None:
     nodes.plan(step(HANGS), stop={"interrupt_s": 20, "steps": ["only"]}).start()
