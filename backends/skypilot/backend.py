@@ -47,6 +47,10 @@ from backends.ssh.programs import FarError
 from backends.ssh.workplace import Workplace
 
 _GUEST = "cluster/"
+_FILES_GONE = "its files are gone: finished from another computer, or removed there"
+_CLUSTER_GONE = (
+    "its cluster is gone: it took itself down, or its run was finished from another computer"
+)
 
 
 class SkyPilot:
@@ -201,7 +205,7 @@ class SkyPilot:
         seen = place.status(job)
         cost = self._cost(cluster, job)
         if seen.state is None and not seen.alive:
-            found = Observation(Phase.LOST, reason="its files are gone", cost=cost)
+            found = Observation(Phase.LOST, reason=_FILES_GONE, cost=cost)
         else:
             found = rundir.observation(seen.state, alive=seen.alive, cost=cost)
         if found.phase.ended:
@@ -223,8 +227,7 @@ class SkyPilot:
             with reachable(cluster):
                 return self._seen(cluster, job, self._reach.workplace(cluster))
         except Lost:
-            why = "its cluster is gone: it took itself down, or somebody else did"
-            lost = Observation(Phase.LOST, reason=why, cost=cost)
+            lost = Observation(Phase.LOST, reason=_CLUSTER_GONE, cost=cost)
             self._records.note_verdict(cluster.name, job, verdict_of(lost))
             return lost
 

@@ -73,7 +73,7 @@ def test_a_cluster_for_a_job_and_what_it_leaves(
     assert (row.status, row.autostop, row.down) == ("UP", IDLE_SHARED, True)
     assert [lease.job for lease in rig.backend().leases()] == [first.job]
     said = {finding.subject: finding for finding in rig.backend().check()}
-    assert (said["clouds"].ok, said["clouds"].detail) == (True, "Slurm")
+    assert (said["clouds"].ok, said["clouds"].detail) == (True, "slurm")
     with monkeypatch.context() as patch:
         patch.setattr(Server, "enabled_clouds", lambda self: [])
         (bad,) = [finding for finding in rig.backend().check() if not finding.ok]

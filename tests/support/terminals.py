@@ -41,14 +41,14 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._side, text.encode())
 
-    def until(self, text: str, *, within: float = 300) -> None:
+    def until(self, text: str, *, within: float = 1200) -> None:
         """Wait until this is heard."""
         end = time.monotonic() + within
         while text not in self.heard:
             assert time.monotonic() < end, self.heard
             assert self._read(), self.heard
 
-    def ended(self, within: float = 120) -> int:
+    def ended(self, within: float = 600) -> int:
         end = time.monotonic() + within
         while self._process.poll() is None:
             assert time.monotonic() < end, self.heard

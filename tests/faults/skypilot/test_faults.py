@@ -17,7 +17,7 @@ from skypilot_faults.verbs import Verbs
 pytestmark = [
     pytest.mark.faults,
     pytest.mark.slurm,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(3600),
     # What SkyPilot is warned of by the libraries it stands on is its own affair.
     *(pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "Warning")),
 ]

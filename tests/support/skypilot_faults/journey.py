@@ -30,7 +30,7 @@ from skypilot_faults.way import Way
 
 GUEST = "mine"
 """A cluster of the user's own, on which most runs are guests."""
-PATIENCE_S = 500.0
+PATIENCE_S = 1500.0
 SMALL = {"infra": "slurm/tiny", "cpus": "1+", "memory": "1+"}
 WAYS = {
     "guest": (f"skypilot:cluster/{GUEST}", Offer("skypilot", None, 0, FREE)),
