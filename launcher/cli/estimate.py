@@ -13,7 +13,6 @@ import click
 from launcher.cli import options
 
 if TYPE_CHECKING:
-    from launcher.estimate import Range
     from launcher.quotes.quote import Quote
     from launcher.quotes.workload import Workload
     from launcher.recipe import Recipe
@@ -154,15 +153,12 @@ def _table(quotes: list[Quote], now: datetime) -> None:
 
 
 def _row(one: Quote) -> tuple[str, ...]:
+    from launcher.quotes.words import money, time_words
+
     offer = one.offer
     held = one.memory
     gpu = f"{offer.gpu} x {offer.count}" if offer.gpu else "no GPU"
     memory = "" if held is None else f"{held.nvml.middle:.0f} of {held.usable:.0f} GiB"
-    cost = (
-        ""
-        if one.cost is None
-        else f"{one.cost[1]} ({_plain(one.cost[0])} to {_plain(one.cost[2])})"
-    )
     spot = ", spot" if offer.spot else ""
     return (
         one.priced.backend,
@@ -170,21 +166,10 @@ def _row(one: Quote) -> tuple[str, ...]:
         gpu,
         memory,
         one.fits,
-        "" if one.hours is None else _hours(one.hours),
-        cost,
+        "" if one.hours is None else time_words(one.hours),
+        "" if one.cost is None else money(one.cost),
         str(offer.price),
     )
-
-
-def _hours(hours: Range) -> str:
-    if hours.high < 1:
-        low, likely, high = (round(each * 60) for each in (hours.low, hours.middle, hours.high))
-        return f"{max(1, likely)} min ({max(1, low)} to {max(1, high)})"
-    return f"{hours.middle:.1f} h ({hours.low:.1f} to {hours.high:.1f})"
-
-
-def _plain(money: Any) -> str:
-    return f"{money.amount:.2f}"
 
 
 def _age(one: Quote, now: datetime) -> str:

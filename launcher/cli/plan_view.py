@@ -34,6 +34,7 @@ def show(prepared: Prepared, store: Store, *, as_json: bool) -> None:
         return
     _heading(prepared)
     _upload(prepared, store)
+    _quote(prepared, store)
     for job in planned_jobs(prepared):
         click.echo(f"\njob {job.kind}{_apart(prepared, job)}")
         for attach in job.attach:
@@ -52,6 +53,7 @@ def show(prepared: Prepared, store: Store, *, as_json: bool) -> None:
     told += prepared.run.kept_secrets
     click.echo(f"\nsecrets needed: {', '.join(told) if told else 'none'}")
     click.echo(f"results go to:  {prepared.output}")
+    click.echo(f"on every other offer: ftlaunch estimate {prepared.request.source}")
     click.echo("\ndry run: nothing was started")
 
 
@@ -63,6 +65,7 @@ def show_brief(prepared: Prepared, store: Store, *, quiet: bool) -> None:
         return
     _heading(prepared)
     _upload(prepared, store)
+    _quote(prepared, store)
     count = len(prepared.bundle.files) + len(prepared.bundle.caches) + 1
     size = human_bytes(prepared.bundle.size_bytes)
     click.echo(f"  {count} files and folders travel ({size}); --dry-run lists them")
@@ -152,6 +155,31 @@ def _upload(prepared: Prepared, store: Store) -> None:
         click.echo(
             f"warning: the upload is {found.share:.0%} of the job, and the machine is paid for "
             "meanwhile; with --on-finish pause later jobs do not send it again",
+            err=True,
+        )
+
+
+def _quote(prepared: Prepared, store: Store) -> None:
+    """Time, dollars and memory of the whole job, where they can be estimated."""
+    from launcher.quotes.planned import quoted
+    from launcher.quotes.words import money, time_words
+
+    sent = upload(prepared, store)
+    found = quoted(prepared, upload_bytes=0 if sent is None else sent.size_bytes)
+    if found is None or found.memory is None:
+        return
+    held = found.memory
+    memory = f"{held.nvml.middle:.0f} of {held.usable:.0f} GiB on a GPU"
+    if found.hours is not None and found.cost is not None:
+        whole = "" if prepared.offer.here else f", {money(found.cost)} in all"
+        click.echo(f"  about {time_words(found.hours)}{whole}; {memory} (an estimate)")
+    else:
+        click.echo(f"  {memory} (an estimate; how long it takes is not known)")
+    if found.fits == "no":
+        click.echo(
+            f"warning: it will hardly fit: it takes about {held.nvml.middle:.0f} GiB on each GPU, "
+            f"and a {prepared.offer.gpu} has {held.usable:.0f}; see: "
+            f"ftlaunch estimate {prepared.request.source}",
             err=True,
         )
 

@@ -1,0 +1,30 @@
+"""The quote of one plan: what the offer it settled on comes to."""
+
+from __future__ import annotations
+
+from backends.errors import FtlaunchError
+from launcher.planning import Prepared
+from launcher.quotes import quote, workload
+from launcher.quotes.market import Priced
+from launcher.quotes.quote import Quote
+
+
+def quoted(prepared: Prepared, *, upload_bytes: int = 0) -> Quote | None:
+    """None where it cannot be estimated: no GPU, a model nobody knows, a way nobody has measured.
+
+    upload_bytes  that travel from this computer
+    """
+    if prepared.offer.gpu is None or prepared.request.only is not None:
+        return None
+    try:
+        work = workload.of(prepared.recipe)
+    except FtlaunchError:
+        return None
+    priced = Priced(prepared.backend_spec, prepared.offer)
+    hub = prepared.model is None and not _is_here(prepared)
+    (found,) = quote.all_of(work, [priced], upload_bytes=upload_bytes, hub=hub)
+    return None if found.fits == "unknown" else found
+
+
+def _is_here(prepared: Prepared) -> bool:
+    return (prepared.recipe.base_dir / str(prepared.recipe.config.get("base_model"))).is_dir()

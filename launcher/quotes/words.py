@@ -1,0 +1,22 @@
+"""Ranges of time and money for people."""
+
+from __future__ import annotations
+
+from backends.offer import Money
+from launcher.estimate import Range
+
+
+def time_words(hours: Range) -> str:
+    """`12 min (8 to 20)`, or `3.4 h (2.6 to 4.6)`."""
+    if hours.high < 1:
+        low, likely, high = (
+            max(1, round(each * 60)) for each in (hours.low, hours.middle, hours.high)
+        )
+        return f"{likely} min ({low} to {high})"
+    return f"{hours.middle:.1f} h ({hours.low:.1f} to {hours.high:.1f})"
+
+
+def money(cost: tuple[Money, Money, Money]) -> str:
+    """`$4.10 (3.20 to 5.60)`."""
+    low, likely, high = cost
+    return f"{likely} ({low.amount:.2f} to {high.amount:.2f})"
