@@ -70,6 +70,19 @@ def test_no_step_begins_before_all_nodes_are_ready_for_it(nodes: Nodes) -> None:
     assert nodes.first.state()["phase"] == "succeeded"
 
 
+def test_a_step_is_over_when_it_is_over_on_all(nodes: Nodes) -> None:
+    late = """
+import os, time
+if os.environ["FTLAUNCH_NODE_RANK"] == "1":
+    time.sleep(1)
+    print("late", flush=True)
+"""
+    nodes.plan(step(late), step("print('next', flush=True)", name="next")).run()
+    assert nodes.first.texts() == ["[node1] late"]
+    first, second = nodes.first.lines(), nodes.first.lines("next")
+    assert first[-1].seq < second[0].seq
+
+
 def test_the_metrics_are_those_of_the_first_node_alone(nodes: Nodes) -> None:
     said = "import os; print('loss:', 1 + int(os.environ['FTLAUNCH_NODE_RANK']), flush=True)"
     state = nodes.plan(step(said), metrics=[r"^loss: (?P<loss>[0-9.]+)"]).run()
