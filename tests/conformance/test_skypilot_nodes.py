@@ -30,7 +30,7 @@ SMALL = Need(gpus=(("H100", 1),), cpus=1, memory_gib=1, nodes=2)
 
 pytestmark = [
     pytest.mark.slurm,
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(2400),
     # What SkyPilot is warned of by the libraries it stands on is its own affair.
     *(pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "Warning")),
 ]

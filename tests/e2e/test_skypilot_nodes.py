@@ -28,7 +28,7 @@ from launcher.commands import Target
 pytestmark = [
     pytest.mark.axolotl,
     pytest.mark.slurm,
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(2400),
     # What SkyPilot is warned of by the libraries it stands on is its own affair.
     *(pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "Warning")),
 ]
