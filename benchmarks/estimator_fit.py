@@ -210,9 +210,9 @@ def everything(
 
 
 WIDER = 1.2
-"""A range is this much wider than what held-out rows ask for: the rules were written with these rows
-in view, and new sources will be met less well. A judgement. The memory's on several GPUs is wide as
-it is."""
+"""A range is this much wider than what held-out rows ask for: the rules were written with these
+rows in view, and new sources will be met less well. A judgement. The memory's on several GPUs is
+wide as it is."""
 
 
 def by_count(misses: Misses) -> tuple[Misses, Misses]:
