@@ -125,7 +125,7 @@ def _cost(
         total += share * statistics.fmean(_huber(error(row, predict)) for row in found)
         weight += share
     pull = sum(math.log(FITTED[name] / PRIOR[name]) ** 2 for name in names)
-    return total / weight + 0.002 * pull
+    return total / weight + 0.01 * pull
 
 
 def _huber(miss: float, knee: float = 0.1) -> float:
