@@ -85,10 +85,12 @@ def _told(misses: Misses, *, counted: bool) -> Iterator[str]:
         own = [each for each in misses if each[0].group == group]
         others = [each for each in misses if each[0].group != group]
         if counted:
-            parts = zip(fitting.by_count(own), fitting.by_count(others), strict=True)
-            held = sum(_inside(these, fitting.ends(those, fitting.WIDER)) for these, those in parts)
+            one, many = fitting.by_count(own)
+            alone, several = fitting.by_count(others)
+            held = _inside(one, fitting.ends(alone, fitting.WIDER))
+            held += _inside(many, fitting.ends(several))
         else:
-            held = _inside(own, fitting.ends(others))
+            held = _inside(own, fitting.ends(others, fitting.WIDER))
         inside += held
         yield _line(group, own, held / len(own))
     yield _line("all", misses, inside / len(misses))

@@ -108,6 +108,10 @@ def _shape(row: Row) -> Shape:
     return shape
 
 
+def _yes(text: str | None) -> bool:
+    return (text or "").lower() not in ("", "0", "0.0", "no", "none", "false")
+
+
 def _whole(text: str | None, otherwise: int) -> int:
     try:
         return max(int(float(text or "")), 1)
@@ -121,10 +125,7 @@ def setup_of_row(row: Row) -> Setup:
     notes = row.get("notes", "").lower()
     plain = any(name in source for name in PLAIN_BF16)
     unsloth = "unsloth" in f"{source} {notes}"
-    method = row.get("method") or "lora"
-    quant = _quant(row.get("base_quant", ""), method)
-    if method == "lora" and quant != "none":
-        method = "qlora"
+    method, quant = _method(row)
     targets, trained = _targets(row.get("lora_targets", ""))
     parallelism, offload = _parallelism(row.get("parallelism", ""))
     count = _whole(row.get("num_gpus"), 1)
@@ -132,7 +133,7 @@ def setup_of_row(row: Row) -> Setup:
         parallelism = "ddp"
     if count == 1 and parallelism.startswith("fsdp"):
         parallelism = "none"
-    fused = row.get("liger") in ("1", "true", "True") or unsloth or _has(notes, "cut.cross", "cce")
+    fused = _yes(row.get("liger")) or unsloth or _has(notes, "cut.cross", "cce")
     loss = "fused" if fused else "chunked" if "chunked" in notes else "stock"
     changes: dict[str, Any] = {
         "rank": _whole(row.get("lora_r"), 16),
@@ -155,13 +156,13 @@ def setup_of_row(row: Row) -> Setup:
         else _precision(row, parallelism),  # type: ignore[arg-type]
         parallelism=parallelism,  # type: ignore[arg-type]
         offload=offload,  # type: ignore[arg-type]
-        tensor=_size(notes, "tp"),
+        tensor=_tensor(row.get("parallelism", ""), notes, count),
         context=_size(notes, "cp"),
         attention="flash1" if "llm-foundry" in source else _attention(row.get("attn", "")),  # type: ignore[arg-type]
         loss=loss,  # type: ignore[arg-type]
         fused_blocks=fused,
         fused_backward=_has(notes, "optimizer_in_bwd"),
-        compiled=row.get("compile") in ("1", "true", "True"),
+        compiled=_yes(row.get("compile")),
         shard_quant="axolotl" not in source,
         **changes,
     )
@@ -182,6 +183,24 @@ def _has(text: str, *parts: str) -> bool:
 def _size(notes: str, what: str) -> int:
     found = re.search(rf"\b{what}\s*=?\s*(\d+)\b", notes)
     return max(int(found.group(1)), 1) if found else 1
+
+
+def _method(row: Row) -> tuple[str, str]:
+    """The method and the base's quantisation; what is neither full nor an adapter goes by words."""
+    method = (row.get("method") or "lora").lower()
+    quant = _quant(row.get("base_quant", ""), method)
+    if method not in ("full", "lora", "qlora"):
+        method = "full" if re.search(r"full|freeze|galore|badam|pretrain", method) else "lora"
+    if method == "full":
+        return "full", "none"
+    return ("lora" if quant == "none" else "qlora"), quant
+
+
+def _tensor(text: str, notes: str, count: int) -> int:
+    """Over how many GPUs a model is cut; layer by layer cuts its memory in the same way."""
+    if re.search(r"device_map|naive|pipeline|\bpp", text.lower()):
+        return count
+    return max(_size(text.lower(), "tp"), _size(notes, "tp"))
 
 
 def _quant(text: str, method: str) -> str:
@@ -251,7 +270,7 @@ def _precision(row: Row, parallelism: str) -> str:
         return "fp32"
     if plain == "fp8":
         return "fp8"
-    if "true" in plain or "pure" in plain:
+    if "true" in plain or "pure" in plain or "full" in plain:
         return "bf16-true"
     if "mixed" in plain and row.get("method") == "full" and parallelism.startswith("fsdp"):
         return "fp8"

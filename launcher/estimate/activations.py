@@ -42,7 +42,9 @@ def _norms(shape: Shape, setup: Setup, lean: bool) -> float:
     if lean or shape.mlp_mats == 2:
         return 2 * shape.hidden * (wide + output)
     if wide == 4:
-        return 2 * shape.hidden * (4 + (9 if full else 0))
+        # Normalised and output in 32 bits; under autocast also the casts of the linear layers.
+        more = 8 if setup.precision == "fp32" else 9
+        return 2 * shape.hidden * (4 + (more if full else 0))
     return 2 * shape.hidden * (4 + (2 if full else 0) + output)
 
 

@@ -105,11 +105,36 @@ _TABLE: dict[str, Optimizer] = {
 
 
 def find(name: str) -> Optimizer:
-    """The optimizer of that name; one that is not known is taken for a plain AdamW."""
-    plain = name.lower().replace("optimizernames.", "").removesuffix("_layerwise")
-    return _TABLE.get(plain, _ADAM)
+    """The optimizer of that name; one that is not known by it goes by the words in it.
+
+    Without a word that is known it is taken for a plain AdamW, the dearest of the usual ones.
+    """
+    plain = _plain(name)
+    if plain in _TABLE:
+        return _TABLE[plain]
+    paged, eight = "paged" in plain, "8bit" in plain or "8_bit" in plain
+    for word, like in _BY_WORD.items():
+        if word in plain:
+            width = f"{'paged_' if paged else ''}{like}{'_8bit' if eight else ''}"
+            return _TABLE.get(width, _TABLE.get(f"{like}_8bit" if eight else like, _ADAM))
+    return _ADAM
+
+
+_BY_WORD = {
+    "fused": "adamw_torch_fused",
+    "lion": "lion",
+    "adafactor": "adafactor",
+    "sgd": "sgd",
+    "muon": "muon",
+    "adam": "adamw",
+}
+
+
+def _plain(name: str) -> str:
+    lower = name.lower().replace("optimizernames.", "").replace("-", "_").replace(" ", "_")
+    return lower.removesuffix("_layerwise")
 
 
 def known(name: str) -> bool:
     """True when `find` does not have to guess."""
-    return name.lower().removesuffix("_layerwise") in _TABLE
+    return _plain(name) in _TABLE

@@ -112,8 +112,12 @@ def _attention_rate(gpu: GpuKind, setup: Setup) -> float:
 
 
 def network(gpu: GpuKind) -> float:
-    """Bytes/s of one GPU between machines: 400 Gbit/s come with Hopper, 200 with Ampere."""
-    return 50e9 if gpu.link >= 450e9 else 25e9
+    """Bytes/s that one GPU takes in from other machines.
+
+    What is gathered comes into a machine once, over the adapters of all its GPUs together, and goes
+    on over the links within: 400 Gbit/s for each of eight GPUs come with Hopper, 200 with Ampere.
+    """
+    return MACHINE * (50e9 if gpu.link >= 450e9 else 25e9)
 
 
 def _again(setup: Setup) -> float:

@@ -125,3 +125,29 @@ def test_the_ends_hold_four_fifths_of_the_truth() -> None:
     low, high = fitting.ends([(row, each / 100) for each in range(-50, 51)])
     assert low == pytest.approx(math.exp(-0.4), abs=0.02)
     assert high == pytest.approx(math.exp(0.4), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "value"),
+    [
+        ({"method": "dora"}, "method", "lora"),
+        ({"method": "freeze"}, "method", "full"),
+        ({"method": "lora", "base_quant": "llm.int8"}, "quant", "int8"),
+        ({"method": "qlora", "base_quant": ""}, "quant", "nf4dq"),
+        ({"liger": "cce"}, "loss", "fused"),
+        ({"parallelism": "zero3_offload", "num_gpus": "4"}, "offload", "params"),
+        ({"parallelism": "DeepSpeed ZeRO-2", "num_gpus": "4"}, "parallelism", "zero2"),
+        ({"parallelism": "fsdp+tp2", "num_gpus": "4"}, "parallelism", "fsdp"),
+        ({"parallelism": "device_map", "num_gpus": "4"}, "tensor", 4),
+        ({"parallelism": "none", "num_gpus": "2"}, "parallelism", "ddp"),
+        ({"grad_ckpt": "unsloth"}, "checkpointing", "offload"),
+        ({"precision": "fp16-true"}, "precision", "bf16-true"),
+        ({"attn": "fa2"}, "attention", "flash"),
+        ({"lora_targets": "c_attn+w1*"}, "targets", ("q_proj", "k_proj", "v_proj")),
+    ],
+)
+def test_a_row_is_read_in_the_words_that_sources_use(
+    changes: dict[str, str], field: str, value: object
+) -> None:
+    row = {"source": "somebody/else", "notes": "", "method": "lora", **changes}
+    assert getattr(rows.setup_of_row(row), field) == value

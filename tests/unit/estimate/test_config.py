@@ -199,10 +199,16 @@ def test_some_layers_unfrozen_are_a_share() -> None:
     assert of(adapter="lora", unfrozen_parameters=patterns).trained_share == 1.0
 
 
+def test_a_range_of_layers_without_an_end_is_no_burden() -> None:
+    assert of(unfrozen_parameters=["model.layers.0-99999999999"]).trained_share == 1.0
+
+
 def test_kernels_that_axolotl_turns_on_by_itself() -> None:
     assert of(adapter="lora").fused_blocks
-    assert not of(adapter="lora", lora_dropout=0.1).fused_blocks
+    assert of(adapter="lora", lora_mlp_kernel=True, lora_qkv_kernel=False).fused_blocks
     assert not of(adapter="lora", lora_mlp_kernel=False).fused_blocks
+    assert not of(adapter="lora", rl="dpo").fused_blocks
+    assert not of(adapter="lora", load_in_8bit=True).fused_blocks
     assert not of().fused_blocks
 
 
@@ -215,6 +221,8 @@ def test_kernels_that_axolotl_turns_on_by_itself() -> None:
         ({"adapter": "llama-adapter"}, "adapter 'llama-adapter'"),
         ({"adapter": "lora", "lora_r": 0}, "lora_r is 0"),
         ({"adapter": "lora", "lora_dropout": []}, "lora_dropout is"),
+        ({"sequence_len": float("inf")}, "sequence_len is inf"),
+        ({"sequence_len": 10**400}, "sequence_len is 1"),
         ({"rl": "grpo"}, "samples answers"),
         ({"deepspeed": 3}, "deepspeed is 3"),
     ],
