@@ -24,7 +24,7 @@ from backends.testing.bench import Bench
 
 pytestmark = [
     pytest.mark.slurm,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1800),
     # What SkyPilot is warned of by the libraries it stands on is its own affair.
     *(pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "Warning")),
 ]

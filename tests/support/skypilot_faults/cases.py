@@ -58,7 +58,7 @@ PHASES = (
     Phase("check", "verb", "check", (*_LOOK, "enabled clouds", "answer to enabled clouds")),
     Phase("offers", "verb", "offers", ("health", "optimize", "stream", "answer to optimize")),
     Phase("leases", "verb", "leases", _LOOK),
-    Phase("observe, no ssh", "verb", "observe", _LOOK),
+    Phase("observe, no ssh", "verb", "observe", _LOOK, _FEW),
     Phase("before the launch", "guest", "start", steps=("mark_intent",)),
     Phase("launch", "guest", "train launch",
           ("exec", "answer to exec"),
