@@ -30,6 +30,23 @@ def missing(request: pytest.FixtureRequest) -> Missing:
     return give_up
 
 
+FULL = "full" in {os.environ.get("FTLAUNCH_SKYPILOT"), os.environ.get("FTLAUNCH_FAULTS")}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is marked `seldom` takes long: it is run with FTLAUNCH_SKYPILOT=full, and by -k."""
+    left = [item for item in items if item.get_closest_marker("seldom") is not None]
+    if FULL or config.option.keyword or not left:
+        return
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]
+
+
+def pytest_report_header() -> str:
+    """What is left out is said, and how it is run."""
+    return "" if FULL else "left out: what is marked as seldom (all of it: FTLAUNCH_SKYPILOT=full)"
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """What is marked `slurm` is not begun without the parts of that rig."""

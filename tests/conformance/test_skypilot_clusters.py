@@ -136,6 +136,7 @@ def test_the_api_server_dies_in_the_middle(rig: OnSky, bench: Bench) -> None:
     assert bench.content(lease.files, "output/done") == b"done"
 
 
+@pytest.mark.seldom
 def test_another_server_is_not_believed(rig: OnSky, bench: Bench) -> None:
     """It has never heard of the cluster, which bills all the same."""
     lease = bench.backend.launch(

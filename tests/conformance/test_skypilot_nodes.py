@@ -215,12 +215,14 @@ def runners(home: str) -> list[int]:
     return found
 
 
+@pytest.mark.seldom
 def test_a_job_of_one_node_runs_on_the_first(bench: Bench) -> None:
     lease = bench.launch(bench.job("import os; print(os.environ.get('FTLAUNCH_NODE_RANK', '-'))"))
     assert bench.wait(lease).phase is Phase.SUCCEEDED, bench.logs(lease)
     assert text(bench, lease, "only") == ["0"]
 
 
+@pytest.mark.seldom
 def test_more_nodes_than_there_are(rig: OnSky, bench: Bench) -> None:
     with pytest.raises(Unsupported, match="has 2 nodes, and this job asks for 3"):
         bench.launch(bench.job(programs.HELLO, nodes=3))
@@ -228,6 +230,7 @@ def test_more_nodes_than_there_are(rig: OnSky, bench: Bench) -> None:
         bench.backend.offers(Need(nodes=3), live=True)
 
 
+@pytest.mark.seldom
 def test_a_cluster_of_its_own_whose_nodes_share_no_disk(
     rig: OnSky, own: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

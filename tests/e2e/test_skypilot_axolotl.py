@@ -53,6 +53,7 @@ class TestSkyPilot(RentedStory):
     def secrets(self, story: Story) -> list[str]:
         return [(story.cloud.home.sky / ".slurm" / "key").read_text()]
 
+    @pytest.mark.seldom
     @pytest.mark.steps("live")
     def test_what_make_live_does(self, story: Story, step: str, tmp_path: Path) -> None:
         """`scripts/live.py` as it is, on this Slurm."""
