@@ -80,6 +80,9 @@ def _setup(config: Config, base_dir: Path | None) -> Setup:
         compiled=on(config, "torch_compile"),
         rows_per_sample=2 if rl in PAIRS else 1,
         reference=method == "full" and rl in ("dpo", "ipo", "kto"),
+        experts_looped=False,
+        experts_adapted=bool(config.get("lora_target_parameters")),
+        experts_quantised=on(config, "quantize_moe_experts"),
         eval_batch=_evaluation(config),
     )
 
@@ -113,6 +116,7 @@ def _targets(config: Config) -> tuple[str, ...]:
         parts = [each for each in value if isinstance(each, str)]
     else:
         parts = []
+    parts += words(config, "lora_target_parameters")
     if on(config, "lora_target_linear") or any(part == "all-linear" for part in parts):
         return LINEARS
     found = [name for name in (*LINEARS, "embed_tokens", "lm_head") if _names(parts, name)]
@@ -120,7 +124,7 @@ def _targets(config: Config) -> tuple[str, ...]:
         return tuple(found)
     if parts:
         return LINEARS
-    return LINEARS if not config.get("lora_target_parameters") else ("q_proj", "v_proj")
+    return LINEARS
 
 
 _OTHER_NAMES = {

@@ -54,6 +54,10 @@ class Setup:
                      flash1 the first and its Triton relatives; eager writes the scores out
     tensor, context  sizes of tensor and context parallelism
     reference        a frozen second copy of the model is kept (full fine-tuning with DPO)
+    experts_looped, experts_adapted, experts_quantised
+                     of a mixture: its experts are linear layers, gone through one by one; adapters
+                     on the MLP are on them too; quantisation takes them in. Where experts are one
+                     tensor (transformers 5) none of it holds unless it is asked for
     eval_batch       rows that are evaluated at once; 0 where nothing is
     """
 
@@ -84,6 +88,9 @@ class Setup:
     compiled: bool = False
     rows_per_sample: int = 1
     reference: bool = False
+    experts_looped: bool = True
+    experts_adapted: bool = True
+    experts_quantised: bool = True
     eval_batch: int = 0
 
     def __post_init__(self) -> None:

@@ -91,15 +91,22 @@ class Shape:
             return self.intermediate
         return self.expert_intermediate * (self.top_k + self.shared_experts)
 
-    def adapter_params(self, targets: tuple[str, ...], rank: int) -> int:
+    @cached_property
+    def expert_params(self) -> int:
+        """Parameters of all routed experts."""
+        each = self.mlp_mats * self.hidden * self.expert_intermediate
+        return (self.layers - self.dense_layers) * self.experts * each
+
+    def adapter_params(self, targets: tuple[str, ...], rank: int, *, experts: bool = True) -> int:
         """Parameters of a LoRA of `rank` on `targets` (each of LINEARS, or embed_tokens, lm_head).
 
         Each target of `a` inputs and `b` outputs gets rank * (a + b)
-        (Hu et al. 2021, arXiv:2106.09685, section 4.1). An MLP target is on every expert.
+        (Hu et al. 2021, arXiv:2106.09685, section 4.1). An MLP target is on every expert, if
+        `experts`, and always on the shared ones.
         """
-        return sum(self._adapter_dims(target) for target in targets) * rank
+        return sum(self._adapter_dims(target, experts) for target in targets) * rank
 
-    def _adapter_dims(self, target: str) -> int:
+    def _adapter_dims(self, target: str, experts: bool) -> int:
         if target in ("embed_tokens", "lm_head"):
             return self.vocab + self.hidden
         sizes = {
@@ -114,7 +121,8 @@ class Shape:
             return 0
         if not self.mixture:
             return self.layers * (self.hidden + self.intermediate)
-        copies = (0 if self.family in FUSED_EXPERTS else self.experts) + self.shared_experts
+        routed = experts and self.family not in FUSED_EXPERTS
+        copies = (self.experts if routed else 0) + self.shared_experts
         mixed = (self.layers - self.dense_layers) * copies
         return mixed * (self.hidden + self.expert_intermediate) + self.dense_layers * (
             self.hidden + self.intermediate

@@ -22,6 +22,9 @@ MACHINE = 8
 """GPUs of one machine, as they are commonly rented."""
 
 
+PROCESSOR = 25e9
+"""Bytes/s of the processor's memory for each GPU: 200 GB/s among eight. Judged, not measured."""
+
 BUS = 16e9
 """Bytes/s between a GPU and the processor's memory: PCIe 4 at two thirds."""
 
@@ -146,7 +149,7 @@ def _adapter(shape: Shape, setup: Setup) -> int:
     if not setup.adapted:
         return 0
     on_blocks = tuple(target for target in setup.targets if target in LINEARS)
-    every = shape.adapter_params(on_blocks, setup.rank)
+    every = shape.adapter_params(on_blocks, setup.rank, experts=setup.experts_adapted)
     if shape.mixture:
         every = round(every * shape.active_block_params / max(shape.block_params, 1))
     return every
@@ -172,7 +175,8 @@ def _dequantise(shape: Shape, setup: Setup, gpu: GpuKind, again: float) -> float
     """A quantised weight is read, written in 16 bits, and read again, in every pass."""
     if setup.quant == "none":
         return 0.0
-    moved = shape.block_params * (weights.QUANT_BYTES[setup.quant] + 4.0) * (2 + again)
+    aside = 0 if setup.experts_quantised else shape.expert_params
+    moved = (shape.block_params - aside) * (weights.QUANT_BYTES[setup.quant] + 4.0) * (2 + again)
     share = FITTED["dequantise_gptq" if setup.quant == "gptq4" else "dequantise"]
     return moved / setup.tensor / (gpu.bandwidth * share)
 
@@ -181,7 +185,8 @@ def _launch(shape: Shape, setup: Setup, again: float) -> float:
     """The processor's time to launch the kernels of all blocks."""
     names = {"full": "launch_full", "lora": "launch_lora", "qlora": "launch_qlora"}
     each = FITTED[names[setup.method]] * (1 + again / 3) / (1 + 1 / 3)
-    if shape.mixture and shape.family not in FUSED_EXPERTS and not setup.fused_blocks:
+    looped = setup.experts_looped and not setup.fused_blocks
+    if shape.mixture and looped and shape.family not in FUSED_EXPERTS:
         # Hugging Face's blocks go through their experts one by one.
         each *= 1 + FITTED["launch_expert"] * shape.experts
     if setup.compiled:
@@ -227,5 +232,8 @@ def _step(shape: Shape, setup: Setup, gpu: GpuKind, count: int) -> float:
     held = weights.resident(shape, setup, count)
     optimizer = optimizers.find(setup.optimizer)
     width = 4.0 if setup.deepspeed or setup.precision in ("bf16-amp", "fp32", "fp8") else 2.0
-    bandwidth = 50e9 if setup.offload != "none" else gpu.bandwidth
-    return held.trained * optimizer.traffic(width) / bandwidth + 0.002
+    if setup.offload != "none":
+        # The processor's own form goes over it once.
+        moved = 3 * width + 2 * optimizer.state_bytes(width)
+        return held.trained * moved / PROCESSOR + 0.002
+    return held.trained * optimizer.traffic(width) / gpu.bandwidth + 0.002

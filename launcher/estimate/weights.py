@@ -60,7 +60,9 @@ def base_bytes(shape: Shape, setup: Setup) -> float:
     if setup.quant == "none":
         return shape.params * (4.0 if setup.precision == "fp32" else 2.0)
     plain = 4.0 if setup.wide_stream else 2.0
-    return shape.block_params * QUANT_BYTES[setup.quant] + shape.outer * plain
+    aside = 0 if setup.experts_quantised else shape.expert_params
+    quantised = shape.block_params - aside
+    return quantised * QUANT_BYTES[setup.quant] + 2.0 * aside + shape.outer * plain
 
 
 def saved_params(shape: Shape, setup: Setup) -> int:
@@ -74,7 +76,8 @@ def trained_params(shape: Shape, setup: Setup) -> int:
     """Parameters that get a gradient."""
     if setup.method == "full":
         return round(shape.params * setup.trained_share)
-    return shape.adapter_params(setup.targets, setup.rank) + saved_params(shape, setup)
+    adapter = shape.adapter_params(setup.targets, setup.rank, experts=setup.experts_adapted)
+    return adapter + saved_params(shape, setup)
 
 
 def resident(shape: Shape, setup: Setup, count: int) -> Resident:

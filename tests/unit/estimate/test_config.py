@@ -199,6 +199,21 @@ def test_some_layers_unfrozen_are_a_share() -> None:
     assert of(adapter="lora", unfrozen_parameters=patterns).trained_share == 1.0
 
 
+def test_experts_are_one_tensor_unless_it_is_asked_for() -> None:
+    plain = of(adapter="qlora")
+    assert not plain.experts_quantised
+    assert not plain.experts_adapted
+    asked = of(
+        adapter="qlora",
+        quantize_moe_experts=True,
+        lora_target_modules=["q_proj"],
+        lora_target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
+    )
+    assert asked.experts_quantised
+    assert asked.experts_adapted
+    assert asked.targets == ("q_proj", "gate_proj", "up_proj", "down_proj")
+
+
 def test_a_range_of_layers_without_an_end_is_no_burden() -> None:
     assert of(unfrozen_parameters=["model.layers.0-99999999999"]).trained_share == 1.0
 

@@ -80,6 +80,14 @@ def test_a_quantised_base_keeps_embedding_and_head(small: Shape, quant: str, eac
     assert resident.base_bytes(small, setup) == pytest.approx(expected, rel=1e-3)
 
 
+def test_experts_that_are_not_quantised_stay_in_16_bits() -> None:
+    mixtral = shapes.find("mistralai/Mixtral-8x7B-v0.1")
+    setup = Setup(method="qlora", quant="nf4")
+    experts = 32 * 8 * 3 * 4096 * 14336
+    more = resident.base_bytes(mixtral, setup.but(experts_quantised=False))
+    assert more - resident.base_bytes(mixtral, setup) == pytest.approx(experts * (2 - 0.5625))
+
+
 def test_modules_trained_beside_the_adapter_are_copies(small: Shape) -> None:
     setup = Setup(trained=("lm_head",), optimizer="adamw_torch_fused")
     plain = resident.resident(small, setup.but(trained=()), 1)

@@ -37,6 +37,12 @@ def test_experts_have_an_adapter_each() -> None:
     assert mixtral.adapter_params(("up_proj",), 4) == 32 * 8 * 4 * (4096 + 14336)
 
 
+def test_experts_are_left_out_where_they_are_no_layers() -> None:
+    mixtral = shapes.find("mistralai/Mixtral-8x7B-v0.1")
+    assert mixtral.adapter_params(("up_proj",), 4, experts=False) == 0
+    assert mixtral.adapter_params(("q_proj",), 4, experts=False) == 32 * 4 * 2 * 4096
+
+
 def test_experts_in_one_tensor_have_none() -> None:
     assert shapes.find("openai/gpt-oss-20b").adapter_params(("up_proj",), 4) == 0
 
