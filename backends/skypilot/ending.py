@@ -136,6 +136,15 @@ class Ending:
                 hint=f"try again, or end it with: sky down {cluster.name}",
             ) from error
 
+    def found_gone(self, cluster: Cluster) -> Cluster:
+        """A cluster that was up, as its cloud has it now: it may have taken itself down meanwhile.
+
+        Raises Unreachable when that is not said.
+        """
+        require_its_server(cluster, self._server)
+        there = self._server.clusters(cluster.name, refresh=True)
+        return cluster if there else self._gone(cluster)
+
     def _gone(self, cluster: Cluster) -> Cluster:
         """It took itself down, or somebody else did."""
         self._reach.forget(cluster)

@@ -110,6 +110,8 @@ class Launching:
                 continue
             name = item.files.data.get("job", item.files.id)
             cluster = self._records.of_job(name)
+            if cluster is not None and _may_be_gone(cluster):
+                cluster = self._ending.found_gone(cluster)
             note = None if cluster is None else cluster.jobs[name]
             lost = (
                 cluster is None or note is None or (note.stage is Stage.RELEASED and not note.kept)
@@ -284,6 +286,11 @@ class Launching:
             told = f"the launch failed, and {doubt.message}"
             return Unsure(told, intent=job.name, lease=found, hint=doubt.hint)
         return as_launch_error(error)
+
+
+def _may_be_gone(cluster: Cluster) -> bool:
+    """Whether a cluster that was up when last heard of may have taken itself down since."""
+    return cluster.held is Held.UP and cluster.ours and not cluster.managed
 
 
 def _idle(job: Job, offer: Offer) -> int:
