@@ -10,6 +10,9 @@ The file holds
     keys        key -> null, or the keys of the mapping (or of the list's mappings) below it
     plugins     package under axolotl.integrations -> the keys its plugin adds, in the same form
     templates   the names `chat_template` may have
+    optimizers  the names `optimizer` may have
+    schedulers  the names `lr_scheduler` may have
+    strategies  the names a data set's `type` may have, without what follows a colon
     required    keys without which axolotl refuses a config
     types       key -> what its value may be: a list of any of "bool", "int", "float", "str",
                 "null", "map", "any", {"is": VALUE} for one of a few words, {"list": [...]} for a
@@ -153,18 +156,44 @@ def plugin_keys(integrations: Path) -> dict[str, Keys]:
     return plugins
 
 
+def strategies(package: Path) -> list[str]:
+    """The data set types that are modules of axolotl, with their variants; read, not imported."""
+    found = ["explainchoice", "concisechoice", "summarizetldr", "jeopardy", "oasst"]
+    found += ["gpteacher", "reflection", "alpaca", "messages", "_synthetic"]
+    for source in sorted(package.glob("[a-z]*.py")):
+        for node in ast.parse(source.read_text("utf-8")).body:
+            names = [node.name] if isinstance(node, ast.FunctionDef) else []
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            names += [target.id for target in targets if isinstance(target, ast.Name)]
+            for name in names:
+                found += [source.stem] * (name == "load")
+                found += [f"{source.stem}.{name}"] * name.startswith("load")
+    return sorted(set(found) - {"base", "base.load"})
+
+
 def main(out: Path) -> None:
     """Write the list to `out`."""
     import axolotl.integrations  # noqa: PLC0415 - after the variables are set
     from axolotl.utils.schemas.config import AxolotlInputConfig  # noqa: PLC0415 - after the variables are set
     from axolotl.utils.schemas.datasets import SFTDataset  # noqa: PLC0415 - after the variables are set
-    from axolotl.utils.schemas.enums import ChatTemplate  # noqa: PLC0415 - after the variables are set
+    from axolotl.utils.schemas.enums import (  # noqa: PLC0415 - after the variables are set
+        ChatTemplate,
+        CustomSupportedOptimizers,
+    )
+    from transformers.trainer_utils import SchedulerType  # noqa: PLC0415 - after the variables are set
+    from transformers.training_args import OptimizerNames  # noqa: PLC0415 - after the variables are set
+
+    optimizers = [*OptimizerNames, *CustomSupportedOptimizers]
+    prompts = Path(next(iter(axolotl.integrations.__path__))).parent / "prompt_strategies"
 
     document = {
         "axolotl": version("axolotl"),
         "keys": keys_of(AxolotlInputConfig),
         "plugins": plugin_keys(Path(next(iter(axolotl.integrations.__path__)))),
         "templates": sorted(template.value for template in ChatTemplate),
+        "optimizers": sorted({optimizer.value for optimizer in optimizers}),
+        "schedulers": sorted({*(each.value for each in SchedulerType), "one_cycle", "rex"}),
+        "strategies": strategies(prompts),
         "required": sorted(
             name for name, field in AxolotlInputConfig.model_fields.items() if field.is_required()
         ),

@@ -10,20 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from launcher.migrate.edits import Edit, Put, Remove, Rename, Step
-from launcher.preflight.retired import RETIRED
+from launcher.preflight.retired import DEPRECATED, RETIRED
 
 Config = dict[str, Any]
 
 _RENAMED = {
     "dataset_processes": "dataset_num_proc",
-    "dpo_beta": "rl_beta",
-    "eval_max_new_tokens": "generation_max_new_tokens",
+    **{old: new for old, new in {**DEPRECATED, **RETIRED}.items() if new.isidentifier()},
     "eval_table_size": "num_generation_samples",
-    "evaluation_strategy": "eval_strategy",
-    "noisy_embedding_alpha": "neftune_noise_alpha",
-    "pretrain_multipack_buffer_size": "streaming_multipack_buffer_size",
-    "sequence_parallel_degree": "context_parallel_size",
-    **{old: new for old, new in RETIRED.items() if new},
 }
 _SWITCHES = {"unsloth_lora_mlp", "unsloth_lora_o", "unsloth_lora_qkv"}
 
@@ -39,6 +33,8 @@ _REFUSED_WHEN_SAID = {
     "rpo_alpha": "TRL no longer has it: RPO is now a list of losses",
 }
 _TEMPLATES = {"inst": "mistral_v1", "mistral": "mistral_v1", "phi3": "phi_3", "llama-3": "llama3"}
+
+_OPTIMIZERS = {"adamw_hf": "adamw_torch", "adamw_apex_fused": "adamw_torch_fused"}
 
 _RL = {"dpo_pair": "dpo", "ipo_pair": "ipo"}
 
@@ -120,6 +116,11 @@ def changed_values(config: Config) -> Iterator[Step]:
         yield Step(("rl",), f"rl: {rl} is called {_RL[rl]}", (Put(("rl",), _RL[rl]),))
     elif rl == "kto_pair":
         yield Step(("rl",), "rl: kto_pair is gone: choose rl: kto (unpaired rows) or rl: dpo")
+    optimizer = config.get("optimizer")
+    if isinstance(optimizer, str) and optimizer in _OPTIMIZERS:
+        now = _OPTIMIZERS[optimizer]
+        says = f"the optimizer {optimizer} is gone; {now} is the same one"
+        yield Step(("optimizer",), says, (Put(("optimizer",), now),))
     template = config.get("chat_template")
     if isinstance(template, str) and template in _TEMPLATES:
         new_name = _TEMPLATES[template]

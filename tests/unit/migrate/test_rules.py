@@ -53,6 +53,7 @@ def config(migration: Migration) -> dict[str, Any]:
         ("gradient_checkpointing: unsloth",
          {"gradient_checkpointing": True, "activation_offloading": True}),
         ("rl: dpo_pair", {"rl": "dpo"}),
+        ("optimizer: adamw_hf", {"optimizer": "adamw_torch"}),
         ("chat_template: inst", {"chat_template": "mistral_v1"}),
     ],
 )  # fmt: skip
