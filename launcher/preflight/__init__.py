@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from backends.errors import Refused
 from launcher.preflight import (
+    adapters,
     files,
     keys,
     kinds,
@@ -61,7 +62,8 @@ CHECKS: tuple[Check, ...] = (
     together.schedule,
     together.evaluation_without_data,
     together.data,
-    weights.adapter,
+    adapters.adapter,
+    adapters.layers,
     weights.attention,
     weights.running,
     files.missing_files,

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from launcher.environment.gpu import OLDEST_CAPABILITY
 from launcher.preflight import gpus
+from launcher.preflight.adapters import LORA_KERNELS
 from launcher.preflight.figures import number
 from launcher.preflight.problem import Look, Problem
-from launcher.preflight.weights import ATTENTION_FLAGS, LORA_KERNELS, attention_of
+from launcher.preflight.weights import ATTENTION_FLAGS, attention_of
 from launcher.wording import shown
 
 

@@ -197,7 +197,7 @@ def evaluation_without_data(look: Look) -> Iterator[Problem]:
     config = look.config
     if not _wants_evaluation(config) or config.get("val_set_size") is not None:
         return
-    if config.get("test_datasets") or config.get("pretraining_dataset"):
+    if config.get("test_datasets"):
         return
     key = next(k for k in _EVALUATION if config.get(k))
     yield look.warning(
