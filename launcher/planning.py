@@ -60,6 +60,8 @@ class Request:
     on_finish: OnFinish | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
+    preflight: bool = True
+    """Whether the recipe and its data are looked at for mistakes first."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
     command line, Capped for a limit that cannot hold, NoCapacity when there is no such hardware.
     """
     found = recipe.load(request.source, sets=request.sets, data=request.data, cwd=Path.cwd())
-    problems = preflight.require_ok(preflight.examine(found, secrets=request.secrets))
+    passed = preflight.passed(found, secrets=request.secrets) if request.preflight else None
     bundle = bundling.gather(found)
     backend_spec = request.backend or found.launch.backend or "local"
     backend = load_backend(backend_spec, state_dir=places.backends_dir())
@@ -103,6 +105,8 @@ def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
     offer = choice.offer
     target = _target(request, found, offer)
     several.require(bundle.config, target)
+    need = _need(request, found)
+    problems = passed.on(offer.gpu, target, spot=need.spot, recover=need.recover) if passed else []
     config, changes = derive(bundle.config, workdir=bundle.workdir, cpu=target.kind == "cpu")
     if target.kind == "cpu":
         _require_memory(str(config.get("base_model")), offer)

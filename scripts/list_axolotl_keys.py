@@ -10,11 +10,19 @@ The file holds
     keys        key -> null, or the keys of the mapping (or of the list's mappings) below it
     plugins     package under axolotl.integrations -> the keys its plugin adds, in the same form
     templates   the names `chat_template` may have
+    optimizers  the names `optimizer` may have
+    schedulers  the names `lr_scheduler` may have
+    strategies  the names a data set's `type` may have, without what follows a colon
+    required    keys without which axolotl refuses a config
+    types       key -> what its value may be: a list of any of "bool", "int", "float", "str",
+                "null", "map", "any", {"is": VALUE} for one of a few words, {"list": [...]} for a
+                list of such; `datasets[]` holds the same for one entry of a list of data sets
 """
 
 from __future__ import annotations
 
 import ast
+import enum
 import importlib
 import inspect
 import json
@@ -77,6 +85,43 @@ def keys_of(model: Any, above: tuple[Any, ...] = ()) -> Keys:
     return keys
 
 
+_PLAIN = {bool: "bool", int: "int", float: "float", str: "str", type(None): "null", dict: "map"}
+
+
+def kinds_of(annotation: Any) -> list[Any]:
+    """What a value of this type may be, in the form of `types`; "any" where it is hard to say."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in {typing.Union, types.UnionType}:
+        return [kind for part in args for kind in kinds_of(part)]
+    if origin is typing.Annotated:
+        return kinds_of(args[0])
+    if origin is typing.Literal:
+        return [{"is": value} for value in args]
+    if origin in {list, tuple}:
+        return [{"list": kinds_of(args[0]) if args else ["any"]}]
+    if annotation is list:
+        return [{"list": ["any"]}]
+    if origin is dict or (inspect.isclass(annotation) and hasattr(annotation, "model_fields")):
+        return ["map"]
+    if inspect.isclass(annotation) and issubclass(annotation, enum.Enum):
+        words = [{"is": each.value} for each in annotation if isinstance(each.value, str)]
+        return words if len(words) == len(annotation) else ["any"]
+    return [_PLAIN.get(annotation, "any")]
+
+
+def types_of(model: Any) -> dict[str, list[Any]]:
+    """Every key of a model with the kinds of its value, each kind once."""
+    found: dict[str, list[Any]] = {}
+    for name, field in model.model_fields.items():
+        kinds = []
+        for kind in kinds_of(field.annotation):
+            if kind not in kinds:
+                kinds.append(kind)
+        for each in names_of(name, field):
+            found[each] = ["any"] if "any" in kinds else kinds
+    return found
+
+
 def plugin_models(package: Path) -> list[str]:
     """What the plugins of an integration return from `get_input_args`, read, not imported."""
     found = []
@@ -111,17 +156,48 @@ def plugin_keys(integrations: Path) -> dict[str, Keys]:
     return plugins
 
 
+def strategies(package: Path) -> list[str]:
+    """The data set types that are modules of axolotl, with their variants; read, not imported."""
+    found = ["explainchoice", "concisechoice", "summarizetldr", "jeopardy", "oasst"]
+    found += ["gpteacher", "reflection", "alpaca", "messages", "_synthetic"]
+    for source in sorted(package.glob("[a-z]*.py")):
+        for node in ast.parse(source.read_text("utf-8")).body:
+            names = [node.name] if isinstance(node, ast.FunctionDef) else []
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            names += [target.id for target in targets if isinstance(target, ast.Name)]
+            for name in names:
+                found += [source.stem] * (name == "load")
+                found += [f"{source.stem}.{name}"] * name.startswith("load")
+    return sorted(set(found) - {"base", "base.load"})
+
+
 def main(out: Path) -> None:
     """Write the list to `out`."""
     import axolotl.integrations  # noqa: PLC0415 - after the variables are set
     from axolotl.utils.schemas.config import AxolotlInputConfig  # noqa: PLC0415 - after the variables are set
-    from axolotl.utils.schemas.enums import ChatTemplate  # noqa: PLC0415 - after the variables are set
+    from axolotl.utils.schemas.datasets import SFTDataset  # noqa: PLC0415 - after the variables are set
+    from axolotl.utils.schemas.enums import (  # noqa: PLC0415 - after the variables are set
+        ChatTemplate,
+        CustomSupportedOptimizers,
+    )
+    from transformers.trainer_utils import SchedulerType  # noqa: PLC0415 - after the variables are set
+    from transformers.training_args import OptimizerNames  # noqa: PLC0415 - after the variables are set
+
+    optimizers = [*OptimizerNames, *CustomSupportedOptimizers]
+    prompts = Path(next(iter(axolotl.integrations.__path__))).parent / "prompt_strategies"
 
     document = {
         "axolotl": version("axolotl"),
         "keys": keys_of(AxolotlInputConfig),
         "plugins": plugin_keys(Path(next(iter(axolotl.integrations.__path__)))),
         "templates": sorted(template.value for template in ChatTemplate),
+        "optimizers": sorted({optimizer.value for optimizer in optimizers}),
+        "schedulers": sorted({*(each.value for each in SchedulerType), "one_cycle", "rex"}),
+        "strategies": strategies(prompts),
+        "required": sorted(
+            name for name, field in AxolotlInputConfig.model_fields.items() if field.is_required()
+        ),
+        "types": {**types_of(AxolotlInputConfig), "datasets[]": types_of(SFTDataset)},
     }
     out.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", "utf-8")
 

@@ -88,17 +88,33 @@ def copy(name: str, folder: Path | None, as_json: bool) -> None:
 @click.argument("recipe", shell_complete=options.complete_recipe)
 @click.option("--set", "sets", multiple=True, metavar="A.B=C", help="Override a config key.")
 @click.option("--data", type=click.Path(path_type=Path), help="Replace the first data set.")
+@options.gpu
+@click.option("--spot", is_flag=True, help="As if on spot capacity, which may be taken away.")
 @options.as_json
-def validate(recipe: str, sets: tuple[str, ...], data: Path | None, as_json: bool) -> int:
-    """Look for mistakes in RECIPE and its data. Exits 3 when there is one."""
+def validate(
+    recipe: str,
+    sets: tuple[str, ...],
+    data: Path | None,
+    gpus: tuple[tuple[str, int], ...],
+    spot: bool,
+    as_json: bool,
+) -> int:
+    """Look for mistakes in RECIPE and its data. Exits 3 when there is one.
+
+    With -g, also for what that GPU cannot do; of several, each is looked at. Without, those that a
+    launch recipe names are.
+    """
     from backends.errors import FtlaunchError
     from launcher import bundle, preflight
     from launcher import recipe as recipes_room
 
     try:
         found = recipes_room.load(recipe, sets=sets, data=data, cwd=Path.cwd())
-        problems = preflight.examine(found)
+        problems, look = preflight.examined(found)
+        problems += preflight.on_targets(look, gpus, spot=spot)
+        problems.sort(key=lambda problem: problem.severity != "error")
         passed_over = preflight.not_checked(found)
+        bounds = preflight.lengths(look)
         errors = sum(problem.severity == "error" for problem in problems)
         if not errors:
             bundle.gather(found)
@@ -106,15 +122,17 @@ def validate(recipe: str, sets: tuple[str, ...], data: Path | None, as_json: boo
         if not as_json:
             raise
         problems = [preflight.Problem("error", recipe, error.message, error.hint)]
-        _print_json(recipe, problems, [])
+        _print_json(recipe, problems, [], [])
         return error.exit_code
     if as_json:
-        _print_json(found.origin, problems, passed_over)
+        _print_json(found.origin, problems, passed_over, bounds)
         return 3 if errors else 0
     for problem in problems:
         click.echo(f"{problem.severity}: {problem.where}: {problem.message}")
         if problem.fix:
             click.echo(f"  {problem.fix}")
+    for bound in bounds:
+        click.echo(bound)
     if passed_over:
         click.echo(f"not checked: {'; '.join(passed_over)}")
     if not errors:
@@ -128,10 +146,17 @@ def _verdict(warnings: int) -> str:
     return "nothing wrong was found"
 
 
-def _print_json(origin: str, problems: Sequence[Problem], passed_over: Sequence[str]) -> None:
+def _print_json(
+    origin: str, problems: Sequence[Problem], passed_over: Sequence[str], bounds: Sequence[str]
+) -> None:
     rows = [
         {"severity": p.severity, "where": p.where, "message": p.message, "fix": p.fix}
         for p in problems
     ]
-    facts = {"recipe": origin, "problems": rows, "not_checked": list(passed_over)}
+    facts = {
+        "recipe": origin,
+        "problems": rows,
+        "not_checked": list(passed_over),
+        "lengths": list(bounds),
+    }
     click.echo(json.dumps(facts, indent=2))

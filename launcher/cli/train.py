@@ -14,6 +14,11 @@ from launcher.cli import options
 
 _EXTRA = "ftlaunch.extra"
 
+_UNCHECKED = (
+    "--no-preflight: recipe and data are not looked at; a misspelled key is ignored without a "
+    "word, and other mistakes show once the machine is paid for"
+)
+
 
 def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
     """What `train` and `preprocess` both take."""
@@ -49,6 +54,11 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--on-finish",
                 type=click.Choice(["destroy", "pause", "keep"]),
                 help="What becomes of the machine once the results are here.",
+            ),
+            click.option(
+                "--no-preflight",
+                is_flag=True,
+                help="Do not look for mistakes first: they show where time is paid for.",
             ),
             click.option("--spot", is_flag=True, help="Use spot capacity."),
             click.option(
@@ -132,6 +142,7 @@ def _go(
     max_cost: Decimal | None,
     max_price: Decimal | None,
     on_finish: str | None,
+    no_preflight: bool,
     spot: bool,
     recover: bool,
     variables: tuple[tuple[str, str], ...],
@@ -151,6 +162,7 @@ def _go(
         data=data,
         backend=backend,
         gpus=gpus,
+        preflight=not no_preflight,
         spot=spot,
         recover=recover,
         name=name,
@@ -166,6 +178,8 @@ def _go(
         secrets=secrets,
     )
     store = open_store(places.state_dir())
+    if no_preflight:
+        click.echo(_UNCHECKED, err=True)
     prepared = planning.prepare(request, store, dry=dry_run)
     if dry_run:
         plan_view.show(prepared, store, as_json=as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 
@@ -58,11 +59,28 @@ def check_of(config: Mapping[str, Any], entry: Mapping[str, Any], key: str) -> R
     if base == "input_output":
         return _segments
     if base == "chat_template":
-        return _Conversation(entry, every_turn=bool(config.get("train_on_inputs")))
+        template = entry.get("chat_template") or config.get("chat_template")
+        return _Conversation(
+            entry, every_turn=bool(config.get("train_on_inputs")), template=str(template or "")
+        )
     return _texts(_TEXTS[base], "") if base in _TEXTS else None
 
 
+_ANSWERS = {"output", "response", "answer", "summary", "RESPONSE"}
+"""What is learnt of a row: nothing can be learnt where it is empty."""
+
+
+def _blank(name: str) -> Complaint:
+    return Complaint(
+        f"its field {name!r} is empty, so nothing is learnt from it", "remove the row", "warning"
+    )
+
+
 def _texts(names: tuple[str, ...], said_by: str) -> RowCheck:
+    answers = _ANSWERS if len(names) > 1 else set(names)
+    if "field_output" in said_by:
+        answers = {names[-1]}
+
     def check(row: Mapping[str, Any]) -> Complaint | None:
         for name in names:
             value = row.get(name)
@@ -72,7 +90,8 @@ def _texts(names: tuple[str, ...], said_by: str) -> RowCheck:
                 return Complaint(f"it has no field {name!r}", _rename(row, said_by))
             if not isinstance(value, str):
                 return Complaint(f"its field {name!r} is {_kind(value)}, and must be text")
-        return None
+        blank = next((name for name in names if name in answers and not row[name].strip()), None)
+        return None if blank is None else _blank(blank)
 
     return check
 
@@ -118,6 +137,12 @@ def _segments(row: Mapping[str, Any]) -> Complaint | None:
 _ROLES = {"human": "user", "gpt": "assistant"}
 """The names axolotl reads as others when the data set has no `roles`."""
 
+_STRICT = {
+    *("aya", "cohere", "gemma", "gemma3", "gemma3n", "mistral_v1", "mistral_v2v3"),
+    *("mistral_v3_tekken", "pixtral"),
+}
+"""Templates of axolotl that raise an error where user and assistant do not take turns."""
+
 _KNOWN_ROLES = _ROLES.keys() | {
     *("user", "assistant", "system", "developer", "tool", "function", "ipython", "model")
 }
@@ -131,7 +156,10 @@ def _inverted(roles: dict[Any, Any]) -> dict[str, str]:
 class _Conversation:
     """Rows of `type: chat_template`: a list of messages, each with a role and something said."""
 
-    def __init__(self, entry: Mapping[str, Any], *, every_turn: bool = False) -> None:
+    def __init__(
+        self, entry: Mapping[str, Any], *, every_turn: bool = False, template: str = ""
+    ) -> None:
+        self._template = template
         mappings = entry.get("message_property_mappings")
         mapped = mappings if isinstance(mappings, dict) else {}
         self._field = str(entry.get("field_messages") or "messages")
@@ -176,14 +204,52 @@ class _Conversation:
                 f"say what it stands for: roles: {{user: [{strange[0]}], assistant: [assistant]}}",
                 "warning",
             )
-        if self._any_turn or self._trained & {self._roles.get(name, name) for name in names}:
-            return None
+        meant = [self._roles.get(name, name) for name in names]
+        if complaint := self._in_a_row(meant):
+            return complaint
+        if self._any_turn or self._trained & set(meant):
+            return self._unsaid(names, messages)
         wanted = " or ".join(sorted(self._trained)) or "any role"
         return Complaint(
             f"no message of it is of {wanted}, so nothing is learnt from it",
             "remove the row, or say which turns count: roles_to_train: [assistant]",
             "warning",
         )
+
+    def _in_a_row(self, names: list[str]) -> Complaint | None:
+        """Turns that do not alternate, in a conversation of two: some templates fail at it."""
+        told = [name for name in names if name not in {"system", "developer"}]
+        if not told or set(told) - {"user", "assistant"}:
+            return None
+        twice = next((a for a, b in pairwise(told) if a == b), None)
+        if twice is None and (told[0] == "user" or len(told) == 1):
+            return None
+        what = (
+            f"two messages of {twice} follow each other in it"
+            if twice
+            else ("it begins with the assistant, and not with the user")
+        )
+        if self._template in _STRICT:
+            return Complaint(
+                f"{what}: the template {self._template} fails at that", "join them, or add a turn"
+            )
+        return Complaint(
+            f"{what}: some templates fail at that, and none expects it",
+            "join them, or add the turn that is missing",
+            "warning",
+        )
+
+    def _unsaid(self, names: list[str], messages: list[dict[str, Any]]) -> Complaint | None:
+        """Nothing but white space in all that is to be learnt."""
+        told = [
+            message.get(self._content)
+            for name, message in zip(names, messages, strict=True)
+            if self._any_turn or self._roles.get(name, name) in self._trained
+            if not message.keys() - {self._role, self._content}
+        ]
+        if told and all(isinstance(text, str) and not text.strip() for text in told):
+            return _blank(self._content)
+        return None
 
     def _message(self, number: int, message: Any) -> Complaint | None:
         if not isinstance(message, dict):

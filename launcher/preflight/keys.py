@@ -12,7 +12,13 @@ from importlib.resources import files
 from typing import Any
 
 from launcher.preflight.problem import DATASET_KEYS, Look, Problem
-from launcher.preflight.retired import RETIRED, RETIRED_IN_DATASETS
+from launcher.preflight.retired import (
+    DEPRECATED,
+    REFUSED,
+    REFUSED_WHEN_SAID,
+    RETIRED,
+    RETIRED_IN_DATASETS,
+)
 from launcher.recipe import keypath
 from launcher.recipe.keypath import KeyPath
 from launcher.recipe.model import KEYS as LAUNCH_KEYS
@@ -41,6 +47,20 @@ def unknown_keys(look: Look) -> Iterator[Problem]:
             yield from _inside(look, (key,), value, read[key])
         elif not key.startswith(_HOLDERS) and not (key in RETIRED and value is None):
             yield _top(look, key, value, list(read))
+
+
+def refused_keys(look: Look) -> Iterator[Problem]:
+    """Keys that axolotl still knows, to say that it takes them no longer, or soon will not."""
+    for key, instead in DEPRECATED.items():
+        value = look.config.get(key)
+        if (key in REFUSED and value) or (key in REFUSED_WHEN_SAID and value is not None):
+            yield look.error((key,), f"axolotl refuses {key!r}: it is gone", _instead(instead))
+        elif key not in REFUSED and key not in REFUSED_WHEN_SAID and value is not None:
+            yield look.warning(
+                (key,),
+                f"{key!r} has another name by now; axolotl still reads it",
+                _instead(instead),
+            )
 
 
 def unknown_template(look: Look) -> Iterator[Problem]:
@@ -86,6 +106,8 @@ def _top(look: Look, key: str, value: Any, read: list[str]) -> Problem:
             "or move axolotl's keys below `config:`",
         )
     if key in RETIRED:
+        if key in REFUSED and value:
+            return look.error(at, f"axolotl refuses {key!r}: it is gone", _instead(RETIRED[key]))
         return look.warning(at, f"axolotl no longer reads {key!r}", _instead(RETIRED[key]))
     owners = [name for name, keys in known()["plugins"].items() if key in keys]
     if owners:

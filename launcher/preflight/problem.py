@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from launcher.preflight.lengths import Tally
 from launcher.recipe import Recipe, references
 from launcher.recipe.references import Reference
 
@@ -40,11 +41,19 @@ class Look:
     """What a check looks at. `bundle` is None while nothing has been gathered yet.
 
     secrets  names of the command line's secrets; those of the recipe stand in it
+    gpu      the kind of GPU it would run on; None for none, or one that is not chosen yet
+    gpus     how many of them
+    goes_on  what makes it go on from a checkpoint after it was cut short (`--spot`); empty: nothing
+    tally    filled while the data are read
     """
 
     recipe: Recipe
     bundle: Bundle | None = None
     secrets: tuple[str, ...] = ()
+    gpu: str | None = None
+    gpus: int = 1
+    goes_on: str = ""
+    tally: Tally = field(default_factory=Tally, compare=False)
 
     @property
     def config(self) -> dict[str, Any]:

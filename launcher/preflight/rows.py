@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from launcher.preflight.fields import Complaint, RowCheck, check_of
 from launcher.preflight.jsonrows import BrokenRow, Row, is_packed_unread, rows
+from launcher.preflight.lengths import SURELY, Counted, Measure, count, limit, measure_of
 from launcher.preflight.problem import Look, Problem
+from launcher.recipe import keypath
 from launcher.recipe.overrides import format_axolotl_takes, format_of
 from launcher.recipe.references import Fate, Kind, Reference
 from launcher.wording import shown
@@ -30,7 +33,49 @@ def data_rows(look: Look) -> Iterator[Problem]:
         for path, name in _files(ref, entry):
             if (path, id(entry)) not in seen:
                 seen.add((path, id(entry)))
-                yield from _file_problems(path, name, check)
+                counted = look.tally.sets.setdefault(ref.key[:2], Counted())
+                counting = _Counting(counted, measure_of(entry), limit(look.config))
+                yield from _file_problems(path, name, check, counting)
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """What is counted while a file is read."""
+
+    counted: Counted
+    measure: Measure
+    most: int
+
+    def add(self, value: Any) -> None:
+        row = {"text": value} if isinstance(value, str) else value
+        if isinstance(row, dict):
+            count(self.counted, self.measure(row), self.most)
+
+
+def too_long(look: Look) -> Iterator[Problem]:
+    """Rows that are longer than `sequence_len`: axolotl leaves them out, or cuts them."""
+    strategy = look.config.get("excess_length_strategy") or "drop"
+    does = {"truncate": "cuts them", "raise": "fails at them"}.get(str(strategy), "drops them")
+    for at, counted in look.tally.sets.items():
+        if counted.surely:
+            most = limit(look.config)
+            yield look.warning(
+                ("sequence_len",),
+                f"{counted.surely:,} of the {counted.rows:,} rows of {keypath.spell(at)} are over "
+                f"{SURELY} bytes for each of the {most:,} tokens of sequence_len, and at most "
+                f"{counted.maybe:,} are longer than it in tokens: axolotl {does}",
+                "raise sequence_len, or split the rows",
+            )
+
+
+def lengths(look: Look) -> Iterator[str]:
+    """For each data set that was read, a bound on the rows that are too long, in one sentence."""
+    for at, counted in look.tally.sets.items():
+        if counted.rows:
+            yield (
+                f"{keypath.spell(at)}: {counted.rows:,} rows, of which at most {counted.maybe:,} "
+                f"are longer than sequence_len {limit(look.config):,} (a token is a byte at least)"
+            )
 
 
 def not_read(look: Look) -> Iterator[str]:
@@ -70,23 +115,29 @@ def _files(ref: Reference, entry: dict[str, Any]) -> Iterator[tuple[Path, str]]:
                         yield file, shown(Path(ref.text) / file.relative_to(path))
 
 
-def _file_problems(path: Path, name: str, check: RowCheck | None) -> Iterator[Problem]:
+def _file_problems(
+    path: Path, name: str, check: RowCheck | None, counting: _Counting
+) -> Iterator[Problem]:
     if is_packed_unread(path):
+        counting.counted.whole = False
         return
     try:
         if path.stat().st_size == 0:
             yield Problem("error", name, "the data file is empty")
             return
-        yield from _row_problems(path, name, check)
+        yield from _row_problems(path, name, check, counting)
     except OSError as problem:
         yield Problem("error", name, f"it cannot be read: {problem.strerror or problem}")
 
 
-def _row_problems(path: Path, name: str, check: RowCheck | None) -> Iterator[Problem]:
+def _row_problems(
+    path: Path, name: str, check: RowCheck | None, counting: _Counting
+) -> Iterator[Problem]:
     found, row = 0, None
     doubts: set[str] = set()  # one row stands for all that are odd in the same way
     try:
         for row in rows(path):
+            counting.add(row.value)
             complaint = _complaint(row, check)
             if complaint is None:
                 continue
@@ -99,8 +150,10 @@ def _row_problems(path: Path, name: str, check: RowCheck | None) -> Iterator[Pro
             found += 1
             yield Problem("error", where, complaint.message, complaint.fix)
             if found == _ENOUGH:
+                counting.counted.whole = False
                 return
     except BrokenRow as broken:
+        counting.counted.whole = False
         where = _at(name, broken.number, broken.line)
         yield Problem("error", where, f"this row is not valid JSON: {broken}", "mend or remove it")
         return

@@ -60,8 +60,9 @@ def old_ways(look: Look) -> Iterator[Problem]:
         if isinstance(kind, str) and kind.split(":")[0].split(".")[0] == "sharegpt":
             yield look.error(
                 (*at, "type"),
-                "the data set type sharegpt is gone from axolotl",
-                "use type: chat_template with field_messages: conversations and "
+                "the data set type sharegpt is gone: axolotl refuses it",
+                "`ftlaunch migrate` rewrites it; by hand: use type: chat_template with "
+                "field_messages: conversations and "
                 "message_property_mappings: {role: from, content: value}; "
                 "conversation: goes too, chat_template: takes its place",
             )

@@ -181,8 +181,15 @@ def _mappings(root: yaml.Node) -> Iterator[yaml.MappingNode]:
         todo += reversed(_children(node))
 
 
+_BEGUN = ("while scanning a quoted", "while parsing a flow", "while scanning a simple key")
+"""What PyYAML calls a piece that has no end: where it began is the place to look, not where the
+text ends."""
+
+
 def _marked(error: yaml.MarkedYAMLError, label: str) -> Refused:
     mark = error.problem_mark or error.context_mark
+    if error.context_mark is not None and f"{error.context}".startswith(_BEGUN):
+        mark = error.context_mark
     place = f"{label}:{mark.line + 1}:{mark.column + 1}" if mark else label
     what = error.problem or error.context or "it cannot be read"
     if "expected a single document" in f"{error.context}":

@@ -11,7 +11,7 @@ import pytest
 from launcher.cli import cli
 from launcher.cli.ending import run
 
-RECIPE = "base_model: o/m\ndatasets: [{path: o/s, type: alpaca}]\n"
+RECIPE = "base_model: o/m\nlearning_rate: 0.1\ndatasets: [{path: o/s, type: alpaca}]\n"
 
 
 @pytest.fixture(autouse=True)

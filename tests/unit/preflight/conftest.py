@@ -16,12 +16,24 @@ def folder(tmp_path: Path) -> Path:
     return odd
 
 
+RATE = "learning_rate: 0.0002\n"
+"""What every recipe needs, and most tests are not about: put where it moves no line of theirs."""
+
+
+def with_rate(text: str) -> str:
+    if "learning_rate" in text:
+        return text
+    if "\nconfig:\n" in f"\n{text}":
+        return text.replace("config:\n", f"config:\n  {RATE}", 1)
+    return text if text.endswith("]") else text + RATE
+
+
 @pytest.fixture
 def examine(folder: Path) -> Callable[[str], list[Problem]]:
     """What is found in a recipe with this text."""
 
     def write_and_examine(text: str) -> list[Problem]:
-        (folder / "r.yml").write_text(text, "utf-8")
+        (folder / "r.yml").write_text(with_rate(text), "utf-8")
         return preflight.examine(recipe.load("r.yml", cwd=folder))
 
     return write_and_examine

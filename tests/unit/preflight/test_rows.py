@@ -207,7 +207,7 @@ def test_rows_that_lack_what_their_type_needs(
 @pytest.mark.parametrize(
     ("entry", "row"),
     [
-        ({"type": "alpaca"}, {"instruction": "", "output": "", "input": None}),
+        ({"type": "alpaca"}, {"instruction": "", "output": "o", "input": None}),
         ({"type": "completion", "field": "body"}, {"body": "b"}),
         ({"type": {"field_instruction": "q", "field_output": "a"}}, {"q": "1", "a": "2"}),
         ({"type": "input_output"}, {"segments": [{"label": True, "text": "t"}]}),

@@ -19,7 +19,6 @@ GOOD = "base_model: owner/model\ndatasets:\n- path: owner/set\n  type: alpaca\n"
     [
         ("wandb_project: p\n", "WANDB_API_KEY"),
         ("hub_model_id: me/mine\n", "HF_TOKEN"),
-        ("push_dataset_to_hub: me\n", "HF_TOKEN"),
         ("hf_use_auth_token: true\n", "HF_TOKEN"),
         ("comet_project_name: p\n", "COMET_API_KEY"),
     ],

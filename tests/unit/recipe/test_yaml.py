@@ -33,7 +33,7 @@ def test_values_mean_what_pyyaml_makes_of_them(load: Load) -> None:
     [
         ("a: b: c\n", "r.yml:1:5"),
         ("a:\n\t- b\n", "r.yml:2:1"),
-        ("a: [1, 2\nb: 3\n", "r.yml:2:2"),
+        ("a: [1, 2\nb: 3\n", "r.yml:1:4"),
         ("a: 1\n--- \nb: 2\n", "r.yml:2:1"),
         ("a: !!python/object:os.system x\n", "r.yml:1:4"),
         ("a: *nowhere\n", "r.yml:1:4"),
