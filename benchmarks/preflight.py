@@ -23,8 +23,9 @@ from pathlib import Path
 from backends.errors import Refused
 from benchmarks.measure import keep
 from benchmarks.preflight_broken import Mistake, broken
-from benchmarks.preflight_good import Case, good
+from benchmarks.preflight_good import Case, aged, good
 from launcher import preflight, recipe
+from launcher.migrate import migrate
 from launcher.preflight import Problem
 
 _PLACE = re.compile(r"^(.+?:\d+)(?::\d+)?: ")
@@ -86,7 +87,9 @@ def main(argv: Sequence[str]) -> None:
         value=round(seconds, 3),
     )
     if "--axolotl" in argv:
-        against_axolotl(argv[list(argv).index("--axolotl") + 1], sound, mistakes)
+        python = argv[list(argv).index("--axolotl") + 1]
+        against_axolotl(python, sound, mistakes)
+        migrated(python, sound)
 
 
 def timed(folder: Path) -> float:
@@ -128,19 +131,38 @@ for line in sys.stdin:
 
 def against_axolotl(python: str, sound: list[Case], mistakes: list[Mistake]) -> None:
     """Print which sound recipes axolotl refuses, and how many mistakes its validation refuses."""
-    cases = [*sound, *(m.case for m in mistakes)]
-    asked = "".join(json.dumps([c.text, c.gpu, c.gpus]) + "\n" for c in cases)
-    answer = subprocess.run(
-        [python, "-c", _WORKER], input=asked, capture_output=True, text=True, check=True,
-        env={**os.environ, "TRANSFORMERS_VERBOSITY": "error"},
-    )  # fmt: skip
-    told = [json.loads(line[3:]) for line in answer.stdout.splitlines() if line.startswith(":: ")]
-    assert len(told) == len(cases), answer.stderr[-2000:]
+    told = _asked(python, [(c.text, c) for c in (*sound, *(m.case for m in mistakes))])
     for case, error in zip(sound, told, strict=False):
         if error:
             print(f"axolotl refuses the sound {case.name}: {error[:200]}")
     refused = sum(bool(error) for error in told[len(sound) :])
     print(f"axolotl's own validation refuses {refused} of {len(mistakes)} mistakes")
+
+
+def migrated(python: str, sound: list[Case]) -> None:
+    """Print how many recipes of 2024 axolotl refuses, before `ftlaunch migrate` and after."""
+    old = [(aged(case), case) for case in sound]
+    new = []
+    with tempfile.TemporaryDirectory() as name:
+        for text, case in old:
+            for file, rows in case.files.items():
+                (Path(name) / file).write_text(rows)
+            (Path(name) / "r.yml").write_text(text)
+            new.append((migrate("r.yml", cwd=Path(name)).after, case))
+    refused = [sum(map(bool, _asked(python, each))) for each in (old, new)]
+    print(f"of {len(old)} recipes of 2024 axolotl refuses {refused[0]}, migrated {refused[1]}")
+
+
+def _asked(python: str, texts: Sequence[tuple[str, Case]]) -> list[str]:
+    """What axolotl says of each text, on the case's GPU; empty when it takes it."""
+    asked = "".join(json.dumps([text, case.gpu, case.gpus]) + "\n" for text, case in texts)
+    answer = subprocess.run(
+        [python, "-c", _WORKER], input=asked, capture_output=True, text=True, check=True,
+        env={**os.environ, "TRANSFORMERS_VERBOSITY": "error"},
+    )  # fmt: skip
+    told = [json.loads(line[3:]) for line in answer.stdout.splitlines() if line.startswith(":: ")]
+    assert len(told) == len(texts), answer.stderr[-2000:]
+    return told
 
 
 if __name__ == "__main__":

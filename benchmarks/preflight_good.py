@@ -237,3 +237,30 @@ def _preferences(chance: random.Random) -> Iterator[str]:
 _KINDS = (
     *(_lora, _qlora, _full, _completion, _pretraining, _several, _user_defined, _preferences),
 )
+
+_AGED = (
+    ("    type: chat_template", "    type: sharegpt  # as it was"),
+    ("    field_messages: conversations", "    conversation: chatml"),
+    (
+        "    message_property_mappings: {role: from, content: value}",
+        "    # ShareGPT's rows",
+    ),
+    ("optimizer: adamw_torch", "optimizer: adamw_hf"),
+    ("gradient_checkpointing: true", "gradient_checkpointing: unsloth  # quick"),
+    ("neftune_noise_alpha:", "noisy_embedding_alpha:"),
+    ("warmup_ratio: 0.1", "warmup_ratio: 0.1\ndataset_processes: 4"),
+    ("logging_steps:", "data_seed: 3\nlogging_steps:"),
+    ("weight_decay:", "# kept\nunsloth_lora_mlp: true\nweight_decay:"),
+)
+
+
+def aged(case: Case) -> str:
+    """The recipe as it might have been written in 2024: for `ftlaunch migrate` to bring back."""
+    lines = []
+    for line in case.lines:
+        for new, old in _AGED:
+            if line == new or (new.endswith(":") and line.startswith(new)):
+                line = old + line.removeprefix(new)  # noqa: PLW2901 - the line as it was
+                break
+        lines.append(line)
+    return "\n".join(lines) + "\n"

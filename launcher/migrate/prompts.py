@@ -16,7 +16,7 @@ from launcher.migrate.sharegpt import DEFAULT, VICUNA_SYSTEM, conversation_of, i
 from launcher.preflight.jsonrows import BrokenRow, is_packed_unread, rows
 from launcher.recipe import keypath
 from launcher.recipe.overrides import format_axolotl_takes
-from launcher.recipe.references import here
+from launcher.recipe.references import exists, here
 
 _OLD_CHATML_SYSTEM = "You are a helpful assistant."
 _MOST = 1200
@@ -57,7 +57,8 @@ def compare(old: dict[str, Any], new: dict[str, Any], base: Path) -> list[Compar
 
 
 def _one(at: str, was: str, entry: dict[str, Any], config: dict[str, Any], base: Path) -> Compared:
-    template = entry.get("chat_template") or config.get("chat_template") or "the tokenizer's own"
+    said = entry.get("chat_template") or config.get("chat_template")
+    template = str(said or "the tokenizer's own")
     if template == "jinja":
         template = "chat_template_jinja"
     known = {("chatml", "chatml"), (DEFAULT, "chat_template_jinja")}
@@ -116,7 +117,7 @@ def _first_turns(entry: Mapping[str, Any], base: Path) -> Turns | None:
     """Role and text of each message of the first row; None when it cannot be read here."""
     path = here(str(entry.get("path") or ""), base)
     kind = entry.get("ds_type") or format_axolotl_takes(path.name)
-    if not path.is_file() or is_packed_unread(path) or kind != "json":
+    if not exists(path) or not path.is_file() or is_packed_unread(path) or kind != "json":
         return None
     try:
         row = next(rows(path), None)

@@ -36,6 +36,8 @@ _TEMPLATES = {"inst": "mistral_v1", "mistral": "mistral_v1", "phi3": "phi_3", "l
 
 _OPTIMIZERS = {"adamw_hf": "adamw_torch", "adamw_apex_fused": "adamw_torch_fused"}
 
+_OFFLOADING = {"unsloth", "offload", "offload_disk"}
+
 _RL = {"dpo_pair": "dpo", "ipo_pair": "ipo"}
 
 
@@ -101,7 +103,7 @@ def moved_keys(config: Config) -> Iterator[Step]:
 def changed_values(config: Config) -> Iterator[Step]:
     """Values that have another name now."""
     checkpointing = config.get("gradient_checkpointing")
-    if checkpointing in {"unsloth", "offload", "offload_disk"}:
+    if isinstance(checkpointing, str) and checkpointing in _OFFLOADING:
         new = "disk" if checkpointing == "offload_disk" else True
         yield Step(
             ("gradient_checkpointing",),

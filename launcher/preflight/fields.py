@@ -44,7 +44,7 @@ def check_of(config: Mapping[str, Any], entry: Mapping[str, Any], key: str) -> R
     kind = entry.get("type")
     if key == "pretraining_dataset":
         column = str(entry.get("text_column") or "text")
-        return _texts((column,), column) if kind in {None, "pretrain"} else None
+        return _texts((column,), column) if kind is None or kind == "pretrain" else None
     if isinstance(kind, dict):
         fields = {
             name: str(kind.get(f"field_{name}") or name) for name in ("instruction", "output")

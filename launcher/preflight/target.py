@@ -88,7 +88,7 @@ def capabilities(look: Look) -> Iterator[Problem]:
             yield look.error((key,), f"{name} has no {needs.says}: {needs.then}", needs.fix)
     yield from _attention(look, name, has)
     optimizer = look.config.get("optimizer")
-    if optimizer in _OPTIMIZERS and has < _OPTIMIZERS[optimizer][0]:
+    if isinstance(optimizer, str) and optimizer in _OPTIMIZERS and has < _OPTIMIZERS[optimizer][0]:
         yield look.error(
             ("optimizer",),
             f"{name} has no fp8, which {optimizer} keeps its states in: its first step fails",
@@ -179,7 +179,8 @@ def losable(look: Look) -> Iterator[Problem]:
     if not look.goes_on:
         return
     key = "save_strategy"
-    if look.config.get(key) in {"no", False} and not look.config.get("save_steps"):
+    said = look.config.get(key)
+    if (said == "no" or said is False) and not look.config.get("save_steps"):
         yield look.error(
             (key,),
             f'save_strategy: "no" makes no checkpoint, and with {look.goes_on} the run is to go on '

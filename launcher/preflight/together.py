@@ -69,7 +69,7 @@ def data(look: Look) -> Iterator[Problem]:
 
 def _wants_evaluation(config: Config) -> bool:
     strategy = config.get("eval_strategy") or config.get("evaluation_strategy")
-    asked = strategy not in {None, "no", False}
+    asked = isinstance(strategy, str) and strategy not in {"", "no"}
     return bool(config.get("eval_steps") or config.get("evals_per_epoch") or asked)
 
 

@@ -38,11 +38,21 @@ def trackers(look: Look) -> Iterator[Problem]:
         key = next((key for key in keys if look.config.get(key)), None)
         if key and not look.config.get(inside) and not _offline(look, mode):
             yield from _needs(look, key, (name,), unless)
+    server = look.config.get("mlflow_tracking_uri")
+    if look.config.get("use_mlflow") and not (
+        server or "MLFLOW_TRACKING_URI" in look.recipe.launch.env
+    ):
+        yield look.warning(
+            ("use_mlflow",),
+            "use_mlflow without mlflow_tracking_uri writes to the machine's own disk, and goes "
+            "with it",
+            "add mlflow_tracking_uri: https://…",
+        )
 
 
 def hub(look: Look) -> Iterator[Problem]:
     """Uploads to the Hugging Face hub, and what it gives only to those it knows."""
-    for key in ("hub_model_id", "push_dataset_to_hub", "hf_use_auth_token"):
+    for key in ("hub_model_id", "push_dataset_to_hub", "hf_use_auth_token", "trackio_space_id"):
         if look.config.get(key):
             unless = "the machine is logged in to the Hugging Face hub"
             yield from _needs(look, key, HF_NAMES, unless)

@@ -49,6 +49,33 @@ def test_validate_prints_json_also_when_there_is_no_recipe(
     assert "r.yml" in problem["message"]
 
 
+def test_validate_looks_at_the_gpu_that_is_named(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (desk / "r.yml").write_text(RECIPE + "bf16: true\n")
+    assert ask(capsys, "validate", "r.yml", "-g", "A100:2,L4")[0] == 0
+    code, out, _ = ask(capsys, "validate", "r.yml", "-g", "A100,T4", "--json")
+    (problem,) = json.loads(out)["problems"]
+    assert (code, problem["severity"], problem["where"]) == (3, "error", "r.yml:4")
+    (desk / "r.yml").write_text(RECIPE + "save_strategy: 'no'\n")
+    assert ask(capsys, "validate", "r.yml")[0] == 0
+    assert "--spot" in ask(capsys, "validate", "r.yml", "--spot")[1]
+
+
+def test_train_refuses_what_validate_finds_and_takes_it_when_told_not_to_look(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (desk / "r.yml").write_text(RECIPE + "learning_rte: 1\n")
+    argv = ("train", "r.yml", "-b", "local", "-g", "cpu", "--dry-run")
+    code, _, err = ask(capsys, *argv)
+    assert code == 3
+    assert "r.yml:4: " in err
+    code, out, err = ask(capsys, *argv, "--no-preflight")
+    assert code == 0
+    assert "ignored without a word" in err
+    assert "run r-1" in out
+
+
 def test_recipes_can_be_listed_shown_and_copied_as_json(
     desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,37 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.preflight_good import Case, good
+from benchmarks.preflight_good import Case, aged, good
 from launcher import preflight, recipe
 from launcher.migrate import Migration
 
 Migrated = Callable[[str], Migration]
-
-AGED = (
-    ("    type: chat_template", "    type: sharegpt  # as it was"),
-    ("    field_messages: conversations", "    conversation: chatml"),
-    (
-        "    message_property_mappings: {role: from, content: value}",
-        "    # ShareGPT's rows",
-    ),
-    ("optimizer: adamw_torch", "optimizer: adamw_hf"),
-    ("gradient_checkpointing: true", "gradient_checkpointing: unsloth  # quick"),
-    ("neftune_noise_alpha:", "noisy_embedding_alpha:"),
-    ("warmup_ratio: 0.1", "warmup_ratio: 0.1\ndataset_processes: 4"),
-    ("logging_steps:", "data_seed: 3\nlogging_steps:"),
-    ("weight_decay:", "# kept\nunsloth_lora_mlp: true\nweight_decay:"),
-)
-
-
-def aged(case: Case) -> str:
-    lines = []
-    for line in case.lines:
-        for new, old in AGED:
-            if line == new or (new.endswith(":") and line.startswith(new)):
-                line = old + line.removeprefix(new)  # noqa: PLW2901 - the line as it was
-                break
-        lines.append(line)
-    return "\n".join(lines) + "\n"
 
 
 @pytest.mark.parametrize("case", good()[::2], ids=lambda case: case.name)

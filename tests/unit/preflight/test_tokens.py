@@ -21,6 +21,8 @@ GOOD = "base_model: owner/model\ndatasets:\n- path: owner/set\n  type: alpaca\n"
         ("hub_model_id: me/mine\n", "HF_TOKEN"),
         ("hf_use_auth_token: true\n", "HF_TOKEN"),
         ("comet_project_name: p\n", "COMET_API_KEY"),
+        ("use_swanlab: true\nplugins: [axolotl.integrations.swanlab.S]\n", "SWANLAB_API_KEY"),
+        ("trackio_space_id: me/curves\n", "HF_TOKEN"),
     ],
 )
 def test_a_token_that_is_not_among_the_secrets_is_a_warning(
@@ -33,6 +35,12 @@ def test_a_token_that_is_not_among_the_secrets_is_a_warning(
     assert preflight.examine(found, secrets=[name]) == []
     config = "".join(f"  {line}\n" for line in (GOOD + text).splitlines())
     assert examine(f"secrets: [{name}]\nconfig:\n{config}") == []
+
+
+def test_mlflow_without_a_server_is_a_warning(examine: Examine) -> None:
+    (problem,) = examine(GOOD + "use_mlflow: true\n")
+    assert (problem.severity, problem.where) == ("warning", "r.yml:5")
+    assert examine(GOOD + "use_mlflow: true\nmlflow_tracking_uri: https://m.example\n") == []
 
 
 def test_wandb_that_stays_here_needs_no_key(examine: Examine) -> None:
