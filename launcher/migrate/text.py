@@ -1,8 +1,8 @@
 """An edit done to YAML text, and to nothing else in it: comments, order, quotes, spaces stay.
 
 PyYAML says where each key and value begins and ends, and only that piece of the text is replaced.
-A library that reads the whole file and writes it anew (ruamel.yaml was tried) loses the comment
-before the next section together with a removed key, and lays the rest out its own way.
+So what the user wrote stays as it was written, and PyYAML, which axolotl reads with, is the one
+judge of what it means.
 """
 
 from __future__ import annotations
