@@ -109,7 +109,8 @@ def _row(record: Any) -> Managed:
         name=str(one.get("job_name") or ""),
         status=str(getattr(status, "value", status) or ""),
         at_work=str(one.get("schedule_state") or "DONE") != "DONE",
-        region=str(one.get("region") or ""),
+        # Before its first cluster it has none, which is told as a dash.
+        region=str(one.get("region") or "").strip("-"),
         recoveries=int(one.get("recovery_count") or 0),
         seconds=float(one.get("job_duration") or 0),
         submitted_at=float(one.get("submitted_at") or 0),

@@ -133,7 +133,8 @@ class TestModal(RentedStory):
         assert resumed.code == 0, resumed.said + desk.run("logs", HALTED).out
         newest = max(kept, key=lambda name: int(name.split("-")[1]))
         assert f"output/{newest}" in resumed.out
-        assert (out / "checkpoint-300" / "adapter_model.safetensors").exists()
+        assert "300/300" in desk.run("logs", HALTED, "--step", "train").out
+        assert (out / "adapter_model.safetensors").exists()
         assert (out / "merged" / "model.safetensors").exists()
         assert "$" in desk.run("ps", "-a").out
         assert story.at_rest()

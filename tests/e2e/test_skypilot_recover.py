@@ -57,8 +57,8 @@ def test_a_training_whose_node_is_taken_away_ends_with_all_its_steps(sky: Sky, d
     log = desk.run("logs", RUN, "--step", "train").out
     assert "goes on from output/checkpoint-" in log
     out = desk.here / "runs" / RUN / "output"
-    trained = json.loads((out / f"checkpoint-{STEPS}" / "trainer_state.json").read_bytes())
-    assert trained["global_step"] == STEPS
+    assert f"{STEPS}/{STEPS}" in log
+    assert (out / "adapter_model.safetensors").exists()
     assert (out / "merged" / "model.safetensors").exists()
     assert sky.allocations() == []
     facts = desk.run("inspect", RUN, "--json").json()

@@ -111,3 +111,4 @@ def test_a_row_of_the_queue_is_read() -> None:
         }
     )
     assert found == Managed(7, "ftlaunch-a", "RUNNING", True, "tiny", 2, 12.5, 5.0, "")
+    assert _row({"job_id": 7, "region": "-"}).region == ""
