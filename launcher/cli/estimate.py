@@ -13,6 +13,7 @@ import click
 from launcher.cli import options
 
 if TYPE_CHECKING:
+    from launcher.quotes.advice import Advice
     from launcher.quotes.quote import Quote
     from launcher.quotes.workload import Workload
     from launcher.recipe import Recipe
@@ -69,7 +70,7 @@ def estimate(
     from backends.offer import Need
     from launcher import recipe as recipes
     from launcher.estimate import shapes
-    from launcher.quotes import market, quote, workload
+    from launcher.quotes import advice, market, quote, workload
 
     found = recipes.load(recipe, sets=sets, data=data, cwd=Path.cwd())
     shape = None if model_config is None else shapes.from_config_file(model_config)
@@ -91,6 +92,18 @@ def estimate(
     if len(shown) > len(rows_shown):
         click.echo(f"and {len(shown) - len(rows_shown)} more (--all)")
     _below(quotes, fitting, kept)
+    told = advice.advice(
+        recipe,
+        work,
+        there.offers,
+        fitting[0] if fitting else None,
+        sets=sets,
+        data=data,
+        shape=shape,
+        tokens=tokens,
+        hub=not _local(found),
+    )
+    _advise(told, fitting[0] if fitting else None)
     for sentence in there.silent:
         click.echo(f"  {sentence}", err=True)
     if explain and shown:
@@ -200,9 +213,23 @@ def _below(quotes: list[Quote], fitting: list[Quote], kept: list[Quote]) -> None
     over = held.nvml.middle - held.usable
     click.echo(
         f"it fits nowhere: on {best.offer.gpu} x {best.offer.count} it lacks {over:.0f} GiB "
-        f"({held.nvml.middle:.0f} of {held.usable:.0f}); smaller are: --set micro_batch_size=1, "
-        "--set gradient_checkpointing=true, --set load_in_4bit=true --set adapter=qlora"
+        f"({held.nvml.middle:.0f} of {held.usable:.0f})"
     )
+
+
+def _advise(found: list[Advice], best: Quote | None) -> None:
+    """What would make it fit, or cheaper, each to be pasted."""
+    if found:
+        click.echo("cheaper:" if best is not None else "it would fit with:")
+    for one in found:
+        offer, cost = one.best.offer, one.best.cost
+        dollars = "" if cost is None else f", {cost[1]}"
+        if best is not None and best.cost is not None and cost is not None:
+            dollars += f" instead of {best.cost[1]}"
+        pasted = " ".join(f"--set {each}" for each in one.change.sets)
+        where = f"{offer.gpu} x {offer.count} at {one.best.priced.backend}"
+        click.echo(f"  {one.change.what}: {where}{dollars} ({one.change.price})")
+        click.echo(f"    {pasted}")
 
 
 def _explain(one: Quote) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -131,7 +133,7 @@ def _data(recipe: Recipe, setup: Setup, tokens: int | None) -> tuple[Data | None
             return None, f"the data {ref.text} are not on this computer"
         for path in ref.paths:
             for file in _files(path):
-                seen = list(_lengths(file))
+                seen = _lengths(file, file.stat().st_mtime_ns)
                 if not seen:
                     return None, f"{file.name} cannot be counted here: only JSON rows are"
                 share = _share(file, seen)
@@ -149,15 +151,20 @@ def _files(path: Path) -> Iterator[Path]:
         yield path
 
 
-def _lengths(file: Path) -> Iterator[float]:
-    """Tokens of each row, about; nothing for a file that is not JSON."""
+@cache
+def _lengths(file: Path, changed_ns: int) -> list[float]:
+    """Tokens of each row, about; nothing for a file that is not JSON.
+
+    changed_ns  when it was written last: a changed file is read anew
+    """
+    del changed_ns
     try:
-        for number, row in enumerate(jsonrows.rows(file)):
-            if number >= MOST_ROWS:
-                return
-            yield _bytes(row.value) / BYTES_PER_TOKEN + TEMPLATE_TOKENS
+        return [
+            _bytes(row.value) / BYTES_PER_TOKEN + TEMPLATE_TOKENS
+            for row in islice(jsonrows.rows(file), MOST_ROWS)
+        ]
     except (jsonrows.BrokenRow, OSError, UnicodeDecodeError):
-        return
+        return []
 
 
 def _bytes(value: Any) -> int:

@@ -69,7 +69,10 @@ def test_a_recipe_that_fits_nowhere_says_by_how_much(
     code, out, _ = ask(capsys, recipe(apart, BIG), "-b", "modal", "-g", "T4")
     assert code == 0
     assert "it fits nowhere: on T4 x 1 it lacks" in out
-    assert "--set" in out
+    smaller = {**BIG, "base_model": "meta-llama/Llama-3.1-8B", "adapter": "lora"}
+    code, out, _ = ask(capsys, recipe(apart, smaller), "-b", "modal", "-g", "L40S")
+    assert "it would fit with:" in out
+    assert "--set gradient_checkpointing=true" in out
 
 
 def test_limits_that_nothing_keeps_name_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
