@@ -89,10 +89,11 @@ def test_a_job_that_was_started_is_left_as_it_is(far: Far) -> None:
 
 
 def test_files_of_an_earlier_job_must_be_there(far: Far) -> None:
-    assert prepare(far, attached=["earlier"])["gone"] == ["earlier"]
+    earlier = str(far.home("earlier"))
+    assert prepare(far, attached=[earlier])["gone"] == [earlier]
     assert not far.root.exists()
     far.home("earlier").mkdir(parents=True)
-    assert prepare(far, attached=["earlier"])["gone"] == []
+    assert prepare(far, attached=[earlier])["gone"] == []
 
 
 def test_room_is_looked_for_before_anything_is_made(far: Far) -> None:
