@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from backends import rundir
 from backends.errors import (
@@ -38,6 +37,7 @@ from backends.lease import Address, Finding, Keep, Lease, Observation, Phase, Si
 from backends.offer import Money, Need, Offer
 from backends.protocol import Options, Progress, silent
 from backends.ssh.workplace import Workplace
+from backends.verdicts import remembered, verdict_of
 
 _SILENCE_S = 0.5
 
@@ -148,7 +148,7 @@ class Jarvis:
         note = box.jobs[job]
         cost = self._cost(box, job)
         if note.verdict is not None:
-            return _remembered(note.verdict, cost)
+            return remembered(note.verdict, cost)
         if note.stage is Stage.RELEASED:
             return Observation(Phase.LOST, reason="it was let go of before its end", cost=cost)
         if note.stage is Stage.LAYING:
@@ -173,7 +173,7 @@ class Jarvis:
         else:
             found = rundir.observation(seen.state, alive=seen.alive, cost=cost)
         if found.phase.ended:
-            self._records.note_verdict(box.key, job, _verdict(found))
+            self._records.note_verdict(box.key, job, verdict_of(found))
         return found
 
     def _without_answer(self, box: Box, job: str, why: str) -> Observation:
@@ -399,22 +399,3 @@ def _chunks(content: bytes, *, follow: bool) -> Iterator[bytes]:
     while follow:
         time.sleep(_SILENCE_S)
         yield b""
-
-
-def _verdict(seen: Observation) -> dict[str, Any]:
-    return {
-        "phase": seen.phase.value,
-        "exit_code": seen.exit_code,
-        "reason": seen.reason,
-        "state": dict(seen.state) if seen.state is not None else None,
-    }
-
-
-def _remembered(verdict: Mapping[str, Any], cost: Money) -> Observation:
-    return Observation(
-        Phase(verdict["phase"]),
-        verdict["exit_code"],
-        str(verdict["reason"]),
-        cost,
-        verdict["state"],
-    )

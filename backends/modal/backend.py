@@ -32,6 +32,7 @@ from backends.modal.records import Note, Records, Stage
 from backends.modal.shelf import Shelf
 from backends.offer import Money, Need, Offer
 from backends.protocol import Options, Progress
+from backends.verdicts import remembered, verdict_of
 
 OBEY_S = 60.0
 """How long a container has to end at once by itself, with what it can still keep."""
@@ -181,14 +182,8 @@ class Modal:
     def _verdict(
         self, note: Note, found: Observation, state: Mapping[str, Any] | None
     ) -> Observation:
-        found = replace(found, cost=_cost(note, state))
-        verdict = {
-            "phase": found.phase.value,
-            "exit_code": found.exit_code,
-            "reason": found.reason,
-            "state": None if state is None else dict(state),
-        }
-        self._records.save(replace(self._records.get(note.job) or note, verdict=verdict))
+        found = replace(found, cost=_cost(note, state), state=state)
+        self._records.save(replace(self._records.get(note.job) or note, verdict=verdict_of(found)))
         return found
 
     # ── launching ─────────────────────────────────────────────────────────────────────────────
@@ -408,13 +403,7 @@ def _cost(note: Note, state: Mapping[str, Any] | None) -> Money:
 
 def _remembered(note: Note) -> Observation:
     verdict = note.verdict or {}
-    return Observation(
-        Phase(verdict["phase"]),
-        verdict["exit_code"],
-        str(verdict["reason"]),
-        _cost(note, verdict["state"]),
-        verdict["state"],
-    )
+    return remembered(verdict, _cost(note, verdict["state"]))
 
 
 def require_inside(path: PurePosixPath) -> None:

@@ -35,8 +35,6 @@ from backends.skypilot.leases import (
     files_of,
     job_name,
     lease_of,
-    remembered,
-    verdict_of,
 )
 from backends.skypilot.managed import ManagedJobs
 from backends.skypilot.offers import Offers
@@ -45,6 +43,7 @@ from backends.skypilot.records import Cluster, Held, JobNote, Records, Stage
 from backends.skypilot.server import Row, Server
 from backends.ssh.programs import FarError
 from backends.ssh.workplace import Workplace
+from backends.verdicts import remembered, verdict_of
 
 _GUEST = "cluster/"
 _FILES_GONE = "its files are gone: finished from another computer, or removed there"

@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from backends import plan
 from backends.errors import NotLaunched
 from backends.job import Files, Job
-from backends.lease import Lease, Observation, Phase
-from backends.offer import Money
+from backends.lease import Lease
 from backends.skypilot.records import Cluster, JobNote, Stage
 from backends.skypilot.server import PREFIX
 
@@ -72,25 +69,4 @@ def new_note(job: Job, cluster: Cluster, now: datetime) -> JobNote:
         request=request_of(job),
         before=str(cluster.cost(now)),
         nodes=job.nodes,
-    )
-
-
-def verdict_of(seen: Observation) -> dict[str, Any]:
-    """An observation that does not change any more, to be remembered."""
-    return {
-        "phase": seen.phase.value,
-        "exit_code": seen.exit_code,
-        "reason": seen.reason,
-        "state": dict(seen.state) if seen.state is not None else None,
-    }
-
-
-def remembered(verdict: Mapping[str, Any], cost: Money | None) -> Observation:
-    """The reverse of `verdict_of`."""
-    return Observation(
-        Phase(verdict["phase"]),
-        verdict["exit_code"],
-        str(verdict["reason"]),
-        cost,
-        verdict["state"],
     )

@@ -31,15 +31,14 @@ from backends.skypilot.leases import (
     cluster_name,
     lease_of,
     new_note,
-    remembered,
     require_same,
-    verdict_of,
 )
 from backends.skypilot.queue import Managed, Queue
 from backends.skypilot.reach import Reach, reachable
 from backends.skypilot.records import SLURM, Cluster, Held, JobNote, Records, Stage
 from backends.skypilot.server import Server
 from backends.ssh.surroundings import plan_software
+from backends.verdicts import remembered, verdict_of
 
 _TRIES, _PAUSE_S, _HEARD_S = 60, 1.0, 60.0
 _QUEUED = frozenset({"PENDING", "SUBMITTED", "STARTING"})
