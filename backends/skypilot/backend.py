@@ -7,10 +7,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path, PurePosixPath
 
-from backends import rundir
 from backends.errors import (
     FtlaunchError,
     Lost,
@@ -27,7 +25,7 @@ from backends.offer import Money, Need, Offer
 from backends.protocol import Options, Progress, silent
 from backends.skypilot import managed
 from backends.skypilot.copies import Copies
-from backends.skypilot.ending import Ending, require_its_server
+from backends.skypilot.ending import Ending
 from backends.skypilot.launching import Launching
 from backends.skypilot.leases import (
     NAME,
@@ -37,19 +35,13 @@ from backends.skypilot.leases import (
     lease_of,
 )
 from backends.skypilot.managed import ManagedJobs
+from backends.skypilot.observing import Observing
 from backends.skypilot.offers import Offers
 from backends.skypilot.reach import Reach, reachable
 from backends.skypilot.records import Cluster, Held, JobNote, Records, Stage
 from backends.skypilot.server import Row, Server
-from backends.ssh.programs import FarError
-from backends.ssh.workplace import Workplace
-from backends.verdicts import remembered, verdict_of
 
 _GUEST = "cluster/"
-_FILES_GONE = "its files are gone: finished from another computer, or removed there"
-_CLUSTER_GONE = (
-    "its cluster is gone: it took itself down, or its run was finished from another computer"
-)
 
 
 class SkyPilot:
@@ -73,6 +65,9 @@ class SkyPilot:
         self._ending = Ending(self._server, self._records, self._reach, self._copies, options.clock)
         self._offers = Offers(self._server, infra=infra, guest=guest, clock=options.clock)
         self._managed = ManagedJobs(self._server, self._records, self._reach, clock=options.clock)
+        self._observing = Observing(
+            self._server, self._records, self._reach, self._managed, options.clock
+        )
         self._launching = Launching(
             self._server,
             self._records,
@@ -173,74 +168,11 @@ class SkyPilot:
             cluster = self._cluster(lease.job)
             if cluster is None or cluster.jobs[lease.job].lease != lease.id:
                 return Observation(Phase.LOST, reason="SkyPilot has no cluster of that name")
-            return self._observed(cluster, lease.job)
+            return self._observing.observed(cluster, lease.job)
         except FtlaunchError as error:
             return Observation(Phase.UNKNOWN, reason=error.message)
         except OSError as error:
             return Observation(Phase.UNKNOWN, reason=str(error))
-
-    def _observed(self, cluster: Cluster, job: str) -> Observation:
-        if cluster.managed:
-            return self._managed.observed(cluster, job)
-        note = cluster.jobs[job]
-        cost = self._cost(cluster, job)
-        if note.verdict is not None:
-            return remembered(note.verdict, cost)
-        if note.stage is Stage.RELEASED:
-            return Observation(Phase.LOST, reason="it was let go of before its end", cost=cost)
-        if note.stage is Stage.LAYING:
-            if self._records.claimed(job):
-                return Observation(Phase.STARTING, reason="its cluster is being made", cost=cost)
-            return Observation(Phase.LOST, reason="its launch was cut short", cost=cost)
-        try:
-            with reachable(cluster):
-                return self._seen(cluster, job, self._reach.workplace(cluster))
-        except (Unreachable, FarError) as error:
-            if cluster.held is Held.GONE:
-                raise
-            return self._without_answer(cluster, job, error.message)
-
-    def _seen(self, cluster: Cluster, job: str, place: Workplace) -> Observation:
-        seen = place.status(job)
-        cost = self._cost(cluster, job)
-        if seen.state is None and not seen.alive:
-            found = Observation(Phase.LOST, reason=_FILES_GONE, cost=cost)
-        else:
-            found = rundir.observation(seen.state, alive=seen.alive, cost=cost)
-        if found.phase.ended:
-            self._records.note_verdict(cluster.name, job, verdict_of(found))
-        return found
-
-    def _without_answer(self, cluster: Cluster, job: str, why: str) -> Observation:
-        """The cluster is silent: what SkyPilot finds out about it decides."""
-        cost = self._cost(cluster, job)
-        require_its_server(cluster, self._server)
-        rows = self._server.clusters(cluster.name, refresh=True)
-        if rows:
-            self._reach.forget(cluster)
-            return Observation(Phase.UNKNOWN, reason=why, cost=cost)
-        now = self._options.clock()
-        gone = replace(cluster, held=Held.GONE, spent=str(cluster.cost(now)), since=None)
-        cluster = self._records.save(gone)
-        try:
-            with reachable(cluster):
-                return self._seen(cluster, job, self._reach.workplace(cluster))
-        except Lost:
-            lost = Observation(Phase.LOST, reason=_CLUSTER_GONE, cost=cost)
-            self._records.note_verdict(cluster.name, job, verdict_of(lost))
-            return lost
-
-    def _cost(self, cluster: Cluster, job: str) -> Money | None:
-        """What the cluster has cost since the job came to it; the user's own costs nothing more.
-
-        None for one that another computer made.
-        """
-        if not cluster.ours:
-            return Money(Decimal(0))
-        if not cluster.price:
-            return None
-        spent = cluster.cost(self._options.clock()) - Decimal(cluster.jobs[job].before)
-        return Money(max(spent, Decimal(0)))
 
     # ── launching ─────────────────────────────────────────────────────────────────────────────
 
@@ -372,7 +304,7 @@ class SkyPilot:
             cluster = self._records.of_job(job)
             if cluster is None:
                 return
-            if not self._observed(cluster, job).phase.ended:
+            if not self._observing.observed(cluster, job).phase.ended:
                 raise Refused(f"{job} still runs", hint="end it first: ftlaunch stop")
             with self._records.claim(cluster.name):
                 now = self._records.get(cluster.name) or cluster
