@@ -79,7 +79,7 @@ def test_an_empty_file(desk: Any) -> None:
 def test_yaml_that_does_not_parse(desk: Any) -> None:
     (desk.here / "recipe.yml").write_text("base_model: x\ndatasets: [a, b\nlora_r: 8\n")
     ended = desk.run("train", "recipe.yml")
-    assert_clean(ended, REFUSED, "recipe.yml:3")
+    assert_clean(ended, REFUSED, "recipe.yml:2")
     assert_nothing_left(desk)
 
 
