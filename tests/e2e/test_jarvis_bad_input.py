@@ -98,7 +98,8 @@ def test_a_gpu_with_none_free(user: Desk, cloud: Cloud) -> None:
 
 
 def test_more_gpus_than_a_machine_has(user: Desk) -> None:
-    assert_said(user.run(*TINY, "-g", "A100:16"), CAPACITY, "A100 x 16")
+    ended = user.run(*TINY, "-g", "A100:16")
+    assert_said(ended, USAGE, "A100 x 16", "at most A100 x 8", "-g A100:8")
 
 
 def test_a_price_above_the_limit(user: Desk) -> None:
