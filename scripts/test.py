@@ -19,6 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
+GROUPED = ("-n", "2", "--dist", "loadgroup")
+"""On both cores, as `tests/conftest.py` groups them: all of SkyPilot on one."""
 CODE = ["launcher", "backends", "scripts", "tests", "benchmarks"]
 
 
@@ -72,25 +74,16 @@ def stages() -> list[Stage]:
         # A real sshd and a machine's own programs: too slow for the quick checks.
         Stage("machines", 150, (pytest("tests/machines", "-n", "2"),), "tests/machines"),
         Stage("environment", 120, (tool("ftlaunch", "env", "make", "--cpu"),)),
-        Stage("conformance", 700, (pytest("tests/conformance", "-n", "2"),), "tests/conformance"),
+        Stage("conformance", 700, (pytest("tests/conformance", *GROUPED),), "tests/conformance"),
         Stage("stranger", 120, (pytest("tests/stranger"),), "tests/stranger"),
         Stage("clouds", 300, (pytest("tests/clouds", "-n", "2"),), "tests/clouds"),
         Stage(
             "e2e",
             1200,
-            (pytest("tests/e2e", "-n", "2", "--dist", "loadscope", "--timeout", "900"),),
+            (pytest("tests/e2e", *GROUPED, "--timeout", "900"),),
             "tests/e2e",
         ),
-        Stage(
-            "faults",
-            600,
-            (
-                pytest("tests/faults", "-n", "2", "--ignore", "tests/faults/skypilot"),
-                # One SkyPilot with a cluster is enough: it takes longer to start than its cases.
-                pytest("tests/faults/skypilot"),
-            ),
-            "tests/faults",
-        ),
+        Stage("faults", 600, (pytest("tests/faults", *GROUPED),), "tests/faults"),
     ]
 
 

@@ -42,6 +42,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in left]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """With `--dist loadgroup` one worker has all of SkyPilot: two of its servers fill any machine.
+
+    In `tests/e2e` a module is a story on a rig of its own, and stays together.
+    """
+    if item.get_closest_marker("slurm") is not None:
+        item.add_marker(pytest.mark.xdist_group("skypilot"))
+    elif "e2e" in item.path.parts:
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 def pytest_report_header() -> str:
     """What is left out is said, and how it is run."""
     return "" if FULL else "left out: what is marked as seldom (all of it: FTLAUNCH_SKYPILOT=full)"

@@ -268,10 +268,7 @@ class Launching:
             asked = now
             said = self._server.job_status(cluster.name, number)
             if (said in _OVER or now - began > _START_S) and place.status(job).state is None:
-                raise NotLaunched(
-                    f"the cluster's queue did not start the job: {said or 'no answer'}",
-                    hint=f"see: sky logs {cluster.name} {number}",
-                )
+                raise _not_started(cluster.name, number, said)
 
     # ── after a failure ───────────────────────────────────────────────────────────────────────
 
@@ -291,6 +288,21 @@ class Launching:
 def _may_be_gone(cluster: Cluster) -> bool:
     """Whether a cluster that was up when last heard of may have taken itself down since."""
     return cluster.held is Held.UP and cluster.ours and not cluster.managed
+
+
+def _not_started(cluster: str, number: int, said: str) -> NotLaunched:
+    """Why the cluster's own queue has not begun a job; a queue that is full says PENDING."""
+    if said == "PENDING":
+        minutes = round(_START_S / 60)
+        return NotLaunched(
+            f"the cluster {cluster!r} has not begun the job in {minutes} minutes: "
+            "another job seems to hold it",
+            hint=f"see what runs there: sky queue {cluster}; then try again, or choose another -b",
+        )
+    return NotLaunched(
+        f"the cluster's queue did not start the job: {said or 'no answer'}",
+        hint=f"see: sky logs {cluster} {number}",
+    )
 
 
 def _idle(job: Job, offer: Offer) -> int:

@@ -41,7 +41,7 @@ def attempt(world: World, tmp_path: Path) -> Iterator[Callable[..., tuple[Journe
     world.clear()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def verbs(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verbs]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in world.environ.items():
