@@ -19,8 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
-GROUPED = ("-n", "2", "--dist", "loadgroup")
-"""On both cores, as `tests/conftest.py` groups them: all of SkyPilot on one."""
+GROUPED = ("-n", "2", "--dist", "loadscope")
+"""On both cores, as `tests/support/grouping.py` has them together: all of SkyPilot on one."""
 CODE = ["launcher", "backends", "scripts", "tests", "benchmarks"]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
+from grouping import longest_first
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Begun in the background of a shell, which turns interrupts off for all that we start.
@@ -35,6 +36,7 @@ FULL = "full" in {os.environ.get("FTLAUNCH_SKYPILOT"), os.environ.get("FTLAUNCH_
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What is marked `seldom` takes long: it is run with FTLAUNCH_SKYPILOT=full, and by -k."""
+    items[:] = longest_first(items)
     left = [item for item in items if item.get_closest_marker("seldom") is not None]
     if FULL or config.option.keyword or not left:
         return
@@ -42,16 +44,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in left]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """With `--dist loadgroup` one worker has all of SkyPilot: two of its servers fill any machine.
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
+    """`--dist loadscope` keeps together what `grouping` says."""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from grouping import Grouped
 
-    In `tests/e2e` a module is a story on a rig of its own, and stays together.
-    """
-    if item.get_closest_marker("slurm") is not None:
-        item.add_marker(pytest.mark.xdist_group("skypilot"))
-    elif "e2e" in item.path.parts:
-        item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    return Grouped(config, log)
 
 
 def pytest_report_header() -> str:
