@@ -28,6 +28,7 @@ from launcher import answers, launch, places
 from launcher.commands import TOKEN_VARIABLE, Decoding
 from launcher.on_finish import bills
 from launcher.run import build, conductor, further, inventory
+from launcher.run.adding import add_job
 from launcher.run.follow import Follower, Said
 from launcher.run.loaded import Backends
 from launcher.run.logs import LogReader, lines_here
@@ -191,7 +192,7 @@ class Asker:
         further.require_idle(self.store, self.run)
         launch.require_secrets(spec.secrets)
         offer, where = self.there.offer, self.there.spec
-        added = launch.add_job(self.store, self.run, spec, offer, backend=where)
+        added = add_job(self.store, self.run, spec, offer, backend=where)
         conductor.start(self.run.id)
         return added
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import secrets as random_source
 import shutil
 import time
@@ -14,7 +13,6 @@ from pathlib import Path, PurePosixPath
 
 from backends.errors import BadInput, CredentialsMissing, Refused
 from backends.job import Cache, Environment, LocalFile
-from backends.offer import Offer
 from backends.protocol import Progress
 from launcher import bundle as bundling
 from launcher import environment, places
@@ -22,6 +20,7 @@ from launcher.commands import CONFIG
 from launcher.derive import to_yaml
 from launcher.planning import Prepared
 from launcher.run import build, conductor, pull, spec
+from launcher.run.adding import add_jobs, jobs_after
 from launcher.run.staging import keep_copy, stage
 from launcher.store import RunRecord, Store
 
@@ -78,85 +77,12 @@ def _recorded(prepared: Prepared, store: Store, run_id: str, run: spec.RunSpec) 
     raise AssertionError
 
 
-def add_jobs(
-    store: Store,
-    record: RunRecord,
-    run: spec.RunSpec,
-    offer: Offer,
-    *,
-    resume: tuple[int, str] | None = None,
-    backend: str | None = None,
-) -> int:
-    """The jobs the recipe asks for, in order; returns the id of the one that trains.
-
-    resume   an earlier job's id and its checkpoint, to go on from
-    backend  where they go; None: where the run is
-    """
-    prepared = None
-    if build.prepares_apart(run, offer):
-        job = build.prepare(run)
-        prepared = add_job(store, record, job, hardware_of(job, offer), backend=backend)
-    trains = build.train(run, resume=resume, prepared=prepared)
-    first = add_job(store, record, trains, hardware_of(trains, offer), backend=backend)
-    for job in _jobs_after(run, first):
-        add_job(store, record, job, hardware_of(job, offer), backend=backend)
-    return first
-
-
-_PLAIN = frozenset({"preprocess", "merge"})
-"""Jobs that need no GPU: both are axolotl's own to run without one, with the same config."""
-
-
-def hardware_of(job: spec.JobSpec, offer: Offer) -> Offer:
-    """What a job of a run with this offer runs on."""
-    return (offer.plain or offer) if job.kind in _PLAIN else offer
-
-
-def plain_kinds(run: spec.RunSpec, offer: Offer) -> list[str]:
-    """The jobs of a training on this offer that run without its GPU, at a price of their own."""
-    if offer.plain is None:
-        return []
-    before = ["preprocess"] if build.prepares_apart(run, offer) else []
-    return [*before, *(job.kind for job in _jobs_after(run, 0) if job.kind in _PLAIN)]
-
-
-def _jobs_after(run: spec.RunSpec, trained: int) -> list[spec.JobSpec]:
-    jobs = []
-    if run.steps.train and run.steps.evaluate:
-        jobs.append(build.evaluate(run, trained))
-    if run.steps.train and run.steps.merge and not run.full:
-        jobs.append(build.merge(run, trained))
-    return [replace(job, after_success=True) for job in jobs]
-
-
-def add_job(
-    store: Store,
-    record: RunRecord,
-    job: spec.JobSpec,
-    offer: Offer,
-    *,
-    backend: str | None = None,
-) -> int:
-    """Record one job under a name that no other job of anybody has; returns its id."""
-    slug = re.sub(r"[^a-z0-9]+", "-", record.name.lower()).strip("-")[:16] or "run"
-    name = f"ftl-{slug}-{job.kind[:10]}-{random_source.token_hex(3)}"
-    added = store.add_job(
-        run_id=record.id,
-        kind=job.kind,
-        name=name,
-        spec=spec.job_to_json(job),
-        offer=spec.offer_to_json(offer),
-        backend=backend,
-    )
-    return added.id
-
-
 def planned_jobs(prepared: Prepared) -> list[spec.JobSpec]:
     """The jobs as they will be launched, for a dry run to print."""
     run = prepared.run
     apart = build.prepares_apart(run, prepared.offer)
     before = [build.prepare(run)] if apart else []
-    return [*before, build.train(run, prepared=0 if apart else None), *_jobs_after(run, 0)]
+    return [*before, build.train(run, prepared=0 if apart else None), *jobs_after(run, 0)]
 
 
 def _software(prepared: Prepared, progress: Progress) -> Environment:

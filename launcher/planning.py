@@ -2,66 +2,33 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from decimal import Decimal
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends.errors import BadInput, Refused
-from backends.job import Environment
-from backends.offer import Need, Offer
+from backends.errors import BadInput, FtlaunchError
+from backends.offer import Offer
 from backends.protocol import Backend
 from backends.registry import load as load_backend
 from launcher import bundle as bundling
-from launcher import choosing, environment, places, preflight, recipe, several
+from launcher import choosing, environment, places, preflight, recipe
 from launcher.changes import Change
-from launcher.commands import CONFIG, Target
-from launcher.derive import derive
-from launcher.on_finish import OnFinish
-from launcher.recipe.model import holds_a_secret, kept_secret
-from launcher.run import limits, pull, spec
-from launcher.run.surroundings import of_target
+from launcher.plan_text import hardware
+from launcher.recipe.model import kept_secret
+from launcher.request import Request
+from launcher.run import pull, spec
+from launcher.settling import Place, Read, need_of, secret_names
 from launcher.store import Store
 
 if TYPE_CHECKING:
+    from launcher.quotes.automatic import Order
     from launcher.recipe import Recipe
 
-_PARAMETERS = re.compile(r"(?<![0-9A-Za-z])(\d+(?:\.\d+)?)[bB](?![0-9A-Za-z])")
-"""The size in a model's name: `Llama-3.1-8B`."""
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+AUTO = "auto"
+"""What `-b` takes for the best offer of all backends."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user typed."""
-
-    source: str
-    sets: tuple[str, ...] = ()
-    data: Path | None = None
-    backend: str | None = None
-    gpus: tuple[tuple[str, int], ...] = ()
-    spot: bool = False
-    recover: bool = False
-    name: str | None = None
-    output: Path | None = None
-    extra: tuple[str, ...] = ()
-    only: str | None = None
-    merge: bool | None = None
-    max_duration: timedelta | None = None
-    max_cost: Decimal | None = None
-    max_price: Decimal | None = None
-    on_finish: OnFinish | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
-    secrets: tuple[str, ...] = ()
-    preflight: bool = True
-    """Whether the recipe and its data are looked at for mistakes first."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +49,8 @@ class Prepared:
     run: spec.RunSpec
     name: str
     output: Path
+    order: Order | None = None
+    """With `-b auto`: all places that it may go to, and why not to others."""
 
 
 def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
@@ -92,214 +61,99 @@ def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
     command line, Capped for a limit that cannot hold, NoCapacity when there is no such hardware.
     """
     found = recipe.load(request.source, sets=request.sets, data=request.data, cwd=Path.cwd())
-    passed = preflight.passed(found, secrets=request.secrets) if request.preflight else None
-    bundle = bundling.gather(found)
     backend_spec = request.backend or found.launch.backend or "local"
-    backend = load_backend(backend_spec, state_dir=places.backends_dir())
-    choice = choosing.choose(
-        backend,
-        _need(request, found),
-        cap=request.max_price or found.launch.budget.max_price,
-        dry=dry,
-    )
-    offer = choice.offer
-    target = _target(request, found, offer)
-    several.require(bundle.config, target)
-    need = _need(request, found)
-    problems = passed.on(offer.gpu, target, spot=need.spot, recover=need.recover) if passed else []
-    config, changes = derive(bundle.config, workdir=bundle.workdir, cpu=target.kind == "cpu")
-    if target.kind == "cpu":
-        _require_memory(str(config.get("base_model")), offer)
-    model = _model(found, config)
-    if model is not None:
-        before = str(config["base_model"])
-        config, change = _with_model(config, before)
-        changes = (*changes, change)
-    if any(file.at == bundle.workdir / CONFIG for file in bundle.files):
-        raise Refused(
-            f"the recipe brings a file named {CONFIG}, the name of the job's own config",
-            hint="give the file another name",
+    if request.max_wait is not None and backend_spec != AUTO:
+        raise BadInput(
+            "--max-wait says when the next offer is tried, and there is only one",
+            hint=f"let the offers of all backends be tried: -b {AUTO}",
         )
-    if target.kind != "cpu" and offer.here:
-        environment.require_cuda13(environment.detect())
-    chosen = environment.choose(config, gpu=target.kind != "cpu")
-    run = spec.RunSpec(
-        recipe=found.origin,
-        config=config,
-        workdir=bundle.workdir,
-        small=tuple(file for file in bundle.files if not bundle.is_data(file)),
-        data=tuple(file for file in bundle.files if bundle.is_data(file)),
-        caches=bundle.caches,
-        target=target,
-        environment=Environment(),
-        env=_variables(found, request, bundle, target, offer),
-        secrets=_secrets(found, request),
-        kept_secrets=_kept_secrets(found, request, backend_spec),
-        image=found.launch.image,
-        steps=_steps(found, request),
-        extra=request.extra,
-        artifacts=tuple(found.launch.artifacts),
-        max_duration=request.max_duration or found.launch.budget.max_duration,
-        max_cost=request.max_cost or found.launch.budget.max_cost,
-        on_finish=request.on_finish or found.launch.on_finish,
-        need=_need(request, found),
-        max_price=request.max_price or found.launch.budget.max_price,
+    passed = preflight.passed(found, secrets=request.secrets) if request.preflight else None
+    read = Read(request, found, passed, bundling.gather(found))
+    place, others, left_out, order = _places(read, backend_spec, dry=dry)
+    settled = read.settled(place)
+    run = replace(
+        settled.run,
+        elsewhere=tuple(spec.Elsewhere(one.spec, one.offer) for one in others),
+        left_out=left_out,
+        max_wait=request.max_wait,
     )
-    limits.whole(run.max_duration, run.max_cost, offer)  # dollars, where the account has others
     name = _name(store, request, found)
     output = (request.output or Path("runs") / name).absolute()
     pull.check_writable(output)
     return Prepared(
         request=request,
         recipe=found,
-        bundle=bundle,
-        problems=tuple(problems),
-        backend=backend,
-        backend_spec=backend_spec,
-        offer=offer,
-        doubt=choice.doubt,
-        environment=chosen,
-        model=model,
-        changes=(*found.changes, *bundle.changes, *changes),
+        bundle=read.bundle,
+        problems=settled.problems,
+        backend=place.backend,
+        backend_spec=place.spec,
+        offer=place.offer,
+        doubt=place.doubt,
+        environment=settled.environment,
+        model=settled.model,
+        changes=settled.changes,
         run=run,
         name=name,
         output=output,
+        order=order,
     )
 
 
-def _need(request: Request, found: Recipe) -> Need:
-    """The hardware that was asked for."""
-    wanted = request.gpus or found.launch.hardware.gpus
-    hardware = found.launch.hardware
-    return Need(
-        gpus=tuple(gpu for gpu in wanted if gpu[0].lower() != "cpu"),
-        cpu_only=any(kind.lower() == "cpu" for kind, _ in wanted),
-        cpus=hardware.cpu,
-        memory_gib=hardware.memory,
-        disk_gib=hardware.disk,
-        spot=request.spot or hardware.spot,
-        recover=request.recover or hardware.recover,
-        regions=tuple(hardware.regions),
-        nodes=hardware.nodes,
-        plain_memory_gib=_plain_memory(found),
-    )
+def _places(
+    read: Read, backend_spec: str, *, dry: bool
+) -> tuple[Place, list[Place], tuple[str, ...], Order | None]:
+    """Where the run goes, where else it may go, why not to others, and how the order came about."""
+    request, found = read.request, read.found
+    if backend_spec != AUTO:
+        backend = load_backend(backend_spec, state_dir=places.backends_dir())
+        cap = request.max_price or found.launch.budget.max_price
+        choice = choosing.choose(backend, need_of(request, found), cap=cap, dry=dry)
+        return Place(backend_spec, backend, choice.offer, choice.doubt), [], (), None
+    order = _ordered(read, dry=dry)
+    possible, left_out, first_error = [], list(order.left_out), None
+    for one in order.candidates:
+        place = Place(one.spec, one.backend, one.quote.offer, one.doubt)
+        try:
+            read.settled(place)
+        except FtlaunchError as error:
+            first_error = first_error or error
+            left_out.append(f"{one.spec}, {hardware(place.offer)}: {error.message}")
+        else:
+            possible.append(place)
+    if not possible:
+        assert first_error is not None
+        raise first_error
+    kept = [(place.spec, place.offer) for place in possible]
+    shown = tuple(one for one in order.candidates if (one.spec, one.quote.offer) in kept)
+    texts = tuple(left_out)
+    return possible[0], possible[1:], texts, replace(order, candidates=shown, left_out=texts)
 
 
-_LEAST_PLAIN_GIB = 16
+def _ordered(read: Read, *, dry: bool) -> Order:
+    from launcher.quotes import automatic
 
-
-def _plain_memory(found: Recipe) -> int | None:
-    """For preprocessing and merging: the model at two bytes a parameter, half as much again beside.
-
-    None where the model's name does not say its size: the provider's own default then holds.
-    """
-    sizes = _PARAMETERS.findall(str(found.config.get("base_model")))
-    if not sizes:
-        return None
-    return max(_LEAST_PLAIN_GIB, math.ceil(float(sizes[-1]) * 2e9 * 1.5 / 1024**3) + 4)
-
-
-def _target(request: Request, found: Recipe, offer: Offer) -> Target:
-    wanted = request.gpus or found.launch.hardware.gpus
-    asked_cpu = any(kind.lower() == "cpu" for kind, _ in wanted)
-    nodes = found.launch.hardware.nodes
-    if offer.gpu is None or asked_cpu:
-        return Target(kind="cpu", gpus=0, nodes=nodes)
-    return Target(kind="cuda", gpus=offer.count, nodes=nodes)
-
-
-def _require_memory(model: str, offer: Offer) -> None:
-    """Refuse a model whose weights alone, 4 bytes a parameter on a CPU, exceed the memory."""
-    sizes = _PARAMETERS.findall(model)
-    if not sizes or offer.memory_gib is None:
-        return
-    needed = float(sizes[-1]) * 4e9
-    if needed > offer.memory_gib * 1024**3:
-        raise Refused(
-            f"{model} takes about {pull.human_bytes(int(needed))} of memory without a GPU, "
-            f"and there are {pull.human_bytes(int(offer.memory_gib * 1024**3))}",
-            hint="run it where there is a GPU, or take a smaller model: --set base_model=...",
+    request, found = read.request, read.found
+    if request.only is not None:
+        raise BadInput(
+            f"-b {AUTO} chooses where to train, and this only prepares the data",
+            hint="leave -b out to do it here",
         )
-
-
-def _model(found: Recipe, config: Mapping[str, object]) -> str | None:
-    """Where the base model comes from, when the recipe says so for the one it names."""
-    text = found.launch.models.get(str(config.get("base_model")))
-    if text is not None:
-        from launcher import models
-
-        models.parse(text)
-    return text
-
-
-def _with_model(config: dict[str, object], before: str) -> tuple[dict[str, object], Change]:
-    place = _model_place(before)
-    changed = {
-        key: place
-        if key in {"base_model", "tokenizer_config", "base_model_config"} and value == before
-        else value
-        for key, value in config.items()
-    }
-    why = "the recipe says which package brings this model, so that no hub is needed"
-    return changed, Change(key="base_model", before=before, after=place, why=why)
-
-
-def _model_place(name: str) -> str:
-    return "./models/" + re.sub(r"[^A-Za-z0-9._-]+", "--", name)
-
-
-def _variables(
-    found: Recipe, request: Request, bundle: bundling.Bundle, target: Target, offer: Offer
-) -> dict[str, str]:
-    variables: dict[str, str] = {}
-    if bundle.offline:
-        variables["HF_HUB_OFFLINE"] = "1"
-    variables.update(of_target(target, offer))
-    for name in request.env:
-        if holds_a_secret(name):
-            raise BadInput(
-                f"{name} looks like a secret, and what -e gives is written down",
-                hint=f"set it in this terminal and use: -s {name}",
-            )
-    return {**variables, **found.launch.env, **request.env}
-
-
-def _secrets(found: Recipe, request: Request) -> tuple[str, ...]:
-    """Names of variables of this terminal."""
-    for name in request.secrets:
-        if not _VARIABLE.fullmatch(name) and not kept_secret(name):
-            raise BadInput(
-                f"-s takes the name of a variable, and {name.partition('=')[0]!r} "
-                "with what follows is none",
-                hint="set the variable in this terminal and give its name only: -s HF_TOKEN",
-            )
-    names = dict.fromkeys((*found.launch.secrets, *request.secrets))
-    return tuple(name for name in names if not kept_secret(name))
-
-
-def _kept_secrets(found: Recipe, request: Request, backend_spec: str) -> tuple[str, ...]:
-    """Secrets that the provider keeps. Raises Refused for one that another provider keeps."""
-    kept = []
-    for text in dict.fromkeys((*found.launch.secrets, *request.secrets)):
-        if (told := kept_secret(text)) is None:
-            continue
-        if told[0] != backend_spec.partition(":")[0]:
-            raise Refused(
-                f"the secret {text} is kept at {told[0]}, and this run goes to {backend_spec}",
-                hint="name a variable of this terminal instead: -s NAME",
-            )
-        kept.append(text)
-    return tuple(kept)
-
-
-def _steps(found: Recipe, request: Request) -> spec.Steps:
-    asked = found.launch.steps
-    steps = spec.Steps(asked.preprocess, asked.train, asked.merge, asked.evaluate)
-    if request.only == "preprocess":
-        steps = spec.Steps(preprocess=True, train=False, merge=False, evaluate=False)
-    if request.merge is not None:
-        steps = replace(steps, merge=request.merge)
-    return steps
+    budget = found.launch.budget
+    keepers = {kept[0] for text in secret_names(found, request) if (kept := kept_secret(text))}
+    model = str(found.config.get("base_model"))
+    return automatic.order(
+        found,
+        need_of(request, found),
+        automatic.Caps(
+            request.max_price or budget.max_price,
+            request.max_cost or budget.max_cost,
+            request.max_duration or budget.max_duration,
+        ),
+        dry=dry,
+        upload_bytes=read.bundle.size_bytes,
+        hub=model not in found.launch.models and not (found.base_dir / model).is_dir(),
+        only=next(iter(keepers), None),
+    )
 
 
 def _name(store: Store, request: Request, found: Recipe) -> str:

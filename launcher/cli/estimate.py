@@ -70,13 +70,14 @@ def estimate(
     from backends.offer import Need
     from launcher import recipe as recipes
     from launcher.estimate import shapes
+    from launcher.planning import AUTO
     from launcher.quotes import advice, market, quote, workload
 
     found = recipes.load(recipe, sets=sets, data=data, cwd=Path.cwd())
     shape = None if model_config is None else shapes.from_config_file(model_config)
     work = workload.of(found, shape=shape, tokens=tokens)
     need = Need(gpus=gpus, spot=spot, regions=regions, every_count=not gpus)
-    there = market.of([backend] if backend else None, need, live=live)
+    there = market.of([backend] if backend and backend != AUTO else None, need, live=live)
     quotes = quote.ordered(quote.all_of(work, there.offers, hub=not _local(found)), sort)  # type: ignore[arg-type]
     fitting = [one for one in quotes if one.fits in {"yes", "tight"}]
     kept = [one for one in fitting if quote.within(one, price=max_price, cost=max_cost)]

@@ -61,6 +61,7 @@ def describe(store: Store, run: RunRecord, *, bill: bool = False) -> dict[str, A
 
     bill  with what their providers say that they billed
     """
+    from launcher.cli.order_view import told
     from launcher.plan_text import command_text
     from launcher.run.remaining import still_billed
     from launcher.run.spec import job_from_json
@@ -70,6 +71,7 @@ def describe(store: Store, run: RunRecord, *, bill: bool = False) -> dict[str, A
         {
             "kind": job.kind,
             "name": job.name,
+            "backend": job.backend,
             "phase": (now_of(job).phase if job.closed_at is None else job.phase).value,
             "reason": job.reason,
             "exit_code": job.exit_code,
@@ -87,6 +89,7 @@ def describe(store: Store, run: RunRecord, *, bill: bool = False) -> dict[str, A
         }
         for job in store.jobs(run.id)
     ]
+    facts["offers"] = told(store, run)
     if bill:
         for row, job in zip(facts["jobs"], store.jobs(run.id), strict=True):
             row["bill"], row["bill_unknown"] = _billed(job)

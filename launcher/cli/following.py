@@ -52,14 +52,13 @@ def follow(
     live = sys.stdout.isatty() and not as_json
     show_logs = (not live and not as_json) if logs is None else logs
     screen = _screen(live=live, logs=show_logs, quiet=as_json)
-    awaited = _awaited(store, run)
     follower = Follower(
         store,
         run,
         Backends(),
         after=after,
         logs=not detach,
-        until=(lambda event: event.kind == "launched" and event.job_id == awaited)
+        until=(lambda event: event.kind == "launched" and event.job_id == _awaited(store, run))
         if detach
         else None,
     )
@@ -71,6 +70,7 @@ def follow(
         click.echo(f"\n{run.name} goes on without you.", err=True)
         ways_back(run)
         return 130
+    awaited = _awaited(store, run)
     if detach and any(j.id == awaited and j.launched_at and j.open for j in store.jobs(run.id)):
         if as_json:
             click.echo(json.dumps({"run": run.name, "id": run.id, "phase": "running"}))

@@ -16,7 +16,7 @@ from launcher.plan_text import printable
 from launcher.store import RunRecord, open_store
 
 _OF_A_RUN = ["name", "id", "phase", "recipe", "backend", "created_at", "ended_at", "cost", "output"]
-_OF_A_JOB = ["phase", "reason", "exit_code", "launched_at", "ended_at", "cost", "files"]
+_OF_A_JOB = ["backend", "phase", "reason", "exit_code", "launched_at", "ended_at", "cost", "files"]
 
 
 @click.command()
@@ -34,6 +34,12 @@ def inspect(run: str | None, bill: bool, as_json: bool) -> None:
     for key in _OF_A_RUN:
         if facts[key] is not None:
             click.echo(f"{key + ':':<12} {_shown(key, facts[key])}")
+    if facts["offers"]:
+        from launcher.cli.order_view import row_text
+
+        click.echo("\noffers")
+        for row in facts["offers"]:
+            click.echo(f"  {printable(row_text(row))}")
     for job in facts["jobs"]:
         _job(found, job, bill=bill)
 

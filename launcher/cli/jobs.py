@@ -56,7 +56,7 @@ def _add(
     from launcher.cli import following
     from launcher.cli.agreeing import agree
     from launcher.cli.facts import find
-    from launcher.run import build, conductor, further
+    from launcher.run import adding, build, conductor, further
     from launcher.run.again import train_again
     from launcher.run.loaded import Backends
     from launcher.run.placing import place
@@ -82,9 +82,9 @@ def _add(
                 f"{run.name} was settled for a machine without a GPU, and would train like that",
                 hint=f"begin anew: {train_again(store, run, backend=there.spec)}",
             )
-        plain = launch.plain_kinds(there.settled, there.offer)
+        plain = adding.plain_kinds(there.settled, there.offer)
         agree(there, yes=yes, quiet=as_json, plain=" and ".join(plain))
-        launch.add_jobs(
+        adding.add_jobs(
             store,
             run,
             there.settled,
@@ -103,8 +103,8 @@ def _add(
         make = build.merge if kind == "merge" else build.evaluate
         there = place(store, run, trained, **where)
         job = make(there.settled, trained.id)
-        offer = launch.hardware_of(job, there.offer)
+        offer = adding.hardware_of(job, there.offer)
         agree(there, offer, yes=yes, quiet=as_json)
-        added = launch.add_job(store, run, job, offer, backend=there.spec)
+        added = adding.add_job(store, run, job, offer, backend=there.spec)
     conductor.start(run.id)
     return following.follow(store, run, after=after, job_id=added, detach=detach, as_json=as_json)

@@ -120,7 +120,7 @@ def complete_backend(ctx: click.Context, param: click.Parameter, incomplete: str
     """Names of installed backends."""
     from backends import registry
 
-    return [name for name in registry.names() if name.startswith(incomplete)]
+    return [name for name in ("auto", *registry.names()) if name.startswith(incomplete)]
 
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -136,7 +136,7 @@ backend = click.option(
     "--backend",
     metavar="NAME",
     shell_complete=complete_backend,
-    help="Where it runs: local, or an installed backend (NAME or NAME:DETAIL).",
+    help="Where it runs: local, another backend (NAME, NAME:DETAIL), or auto.",
 )
 
 gpu = click.option(

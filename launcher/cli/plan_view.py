@@ -12,13 +12,15 @@ import click
 import yaml
 
 from launcher import environment
+from launcher.cli import order_view
 from launcher.commands import CONFIG
 from launcher.derive import to_yaml
-from launcher.launch import hardware_of, planned_jobs
+from launcher.launch import planned_jobs
 from launcher.on_finish import bills, ending
 from launcher.plan_text import arguments, command_text, hardware, printable
 from launcher.planning import Prepared
 from launcher.run import build, limits
+from launcher.run.adding import hardware_of
 from launcher.run.pull import human_bytes
 from launcher.run.spec import JobSpec
 from launcher.store import Store
@@ -33,6 +35,7 @@ def show(prepared: Prepared, store: Store, *, as_json: bool) -> None:
         click.echo(json.dumps(document(prepared, store), indent=2))
         return
     _heading(prepared)
+    order_view.show(prepared)
     _upload(prepared, store)
     _quote(prepared, store)
     for job in planned_jobs(prepared):
@@ -64,6 +67,7 @@ def show_brief(prepared: Prepared, store: Store, *, quiet: bool) -> None:
     if quiet:
         return
     _heading(prepared)
+    order_view.show(prepared)
     _upload(prepared, store)
     _quote(prepared, store)
     count = len(prepared.bundle.files) + len(prepared.bundle.caches) + 1
@@ -262,6 +266,8 @@ def document(prepared: Prepared, store: Store) -> dict[str, Any]:
             "measured_at": None if sent.measured_at is None else sent.measured_at.isoformat(),
             "share": sent.share,
         },
+        "order": order_view.document(prepared),
+        "left_out": list(prepared.run.left_out),
         "max_duration_s": None if limit is None else limit.total_seconds(),
         "jobs": [_job(job) for job in planned_jobs(prepared)],
         "files": [

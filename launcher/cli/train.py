@@ -60,6 +60,11 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
                 is_flag=True,
                 help="Do not look for mistakes first: they show where time is paid for.",
             ),
+            click.option(
+                "--max-wait",
+                type=options.Duration(),
+                help="With -b auto: so long in a queue before the next offer is tried (10m).",
+            ),
             click.option("--spot", is_flag=True, help="Use spot capacity."),
             click.option(
                 "--recover", is_flag=True, help="Go on by itself when the machine is taken away."
@@ -141,6 +146,7 @@ def _go(
     max_duration: timedelta | None,
     max_cost: Decimal | None,
     max_price: Decimal | None,
+    max_wait: timedelta | None,
     on_finish: str | None,
     no_preflight: bool,
     spot: bool,
@@ -152,11 +158,12 @@ def _go(
     merge: bool | None = None,
 ) -> int:
     from launcher import launch, places, planning
-    from launcher.cli import agreeing, following, plan_view
+    from launcher.cli import agreeing, following, order_view, plan_view
     from launcher.on_finish import OnFinish
+    from launcher.request import Request
     from launcher.store import open_store
 
-    request = planning.Request(
+    request = Request(
         source=recipe,
         sets=sets,
         data=data,
@@ -173,6 +180,7 @@ def _go(
         max_duration=max_duration,
         max_cost=max_cost,
         max_price=max_price,
+        max_wait=max_wait,
         on_finish=None if on_finish is None else OnFinish(on_finish),
         env={**(read_env_file(env_file) if env_file else {}), **dict(variables)},
         secrets=secrets,
@@ -186,8 +194,8 @@ def _go(
         return 0
     launch.require_secrets(prepared.run.secrets)
     plan_view.show_brief(prepared, store, quiet=as_json)
-    if not yes and prepared.offer.price.amount > 0:
-        agreeing.confirm(f"this costs {prepared.offer.price} an hour; go on?")
+    if not yes and order_view.may_bill(prepared):
+        agreeing.confirm(f"this costs {order_view.price_words(prepared)} an hour; go on?")
     run = launch.begin(prepared, store, progress=following.start_up(quiet=as_json))
     if detach and not as_json:
         plan_view.warn_of_bills(prepared)

@@ -12,17 +12,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from backends.errors import FtlaunchError, MayStillBill, Unsure
+from backends.errors import FtlaunchError, MayStillBill, NoCapacity, Unsure
 from backends.lease import Phase
 from launcher import places
 from launcher.run import closing, given, spec
 from launcher.run.desk import Desk
-from launcher.run.launching import launched
+from launcher.run.launching import Told, launched
 from launcher.run.loaded import Backends
+from launcher.run.moving import move
 from launcher.run.watching import watch
 from launcher.store import JobRecord, open_store
 
@@ -157,14 +159,28 @@ class Conductor:
             # Once the provider was asked something may exist there: it is never just skipped.
             if job.intent_at is None and self._blocked(job):
                 return
-            if (lease := launched(self._desk, job)) is not None:
-                watch(self._desk, self._store.job(job.id), lease)
+            try:
+                if (lease := launched(self._desk, job)) is not None:
+                    watch(self._desk, self._store.job(job.id), lease)
+            except NoCapacity as error:
+                if not self._moved(self._store.job(job.id), error):
+                    raise
+                return
         job = self._store.job(job.id)
         if job.pulled_at is None:
             closing.bring_home(self._desk, job)
         self._home.add(job.id)
         if not self._lends(job, [j for j in self._store.jobs(self._desk.run.id) if j.open]):
             closing.let_go(self._desk, self._store.job(job.id))
+
+    def _moved(self, job: JobRecord, error: NoCapacity) -> bool:
+        """Whether the run goes to its next offer, now that this one has no capacity."""
+        if not move(self._desk, job, error, Told(self._desk, job)):
+            return False
+        run = self._store.run(self._desk.run.id)
+        settled = spec.run_from_json(self._store.run_spec(run.id))
+        self._desk = replace(self._desk, run=run, settled=settled)
+        return True
 
     def _blocked(self, job: JobRecord) -> bool:
         """A job that works on another's output is left out when there is none."""

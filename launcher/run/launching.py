@@ -13,6 +13,7 @@ from backends.errors import (
     CredentialsMissing,
     FtlaunchError,
     MayStillBill,
+    NoCapacity,
     NotLaunched,
     Refused,
     Unsure,
@@ -26,6 +27,7 @@ from launcher.run import papers
 from launcher.run.desk import Desk, counts
 from launcher.run.given import given
 from launcher.run.limits import deadline
+from launcher.run.moving import may_move
 from launcher.run.spec import offer_from_json
 from launcher.run.uplink import Meter
 from launcher.store import JobRecord, Store, open_store
@@ -61,7 +63,7 @@ def launched(desk: Desk, job: JobRecord) -> Lease | None:
     if not desk.store.mark_intent(job.id):
         return None
     desk.say("launching", f"{job.kind} goes to {backend.name}", job)
-    meter = Meter(_Told(desk, job))
+    meter = Meter(Told(desk, job))
     made = _patiently(desk, job, prepared, meter)
     if made is None:
         return None
@@ -83,7 +85,8 @@ def _patiently(desk: Desk, job: JobRecord, prepared: Job, progress: Progress) ->
         try:
             return _unless_stopped(desk, job, prepared, progress)
         except NotLaunched as error:
-            if not error.transient or time.monotonic() > end:
+            gone = isinstance(error, NoCapacity) and may_move(desk, job)
+            if gone or not error.transient or time.monotonic() > end:
                 raise
             desk.say("unknown", f"{error.message}; {job.kind} is launched when it answers", job)
         time.sleep(pause)
@@ -220,7 +223,7 @@ def _kept_here(desk: Desk, job: JobRecord) -> tuple[str, ...]:
     return tuple(names)
 
 
-class _Told:
+class Told:
     """Passes a backend's progress on, at most a few times a second."""
 
     def __init__(self, desk: Desk, job: JobRecord) -> None:

@@ -42,7 +42,7 @@ def deadline(desk: Desk, job: JobRecord) -> timedelta | None:
         said, duration = str(duration), duration - sum(map(_lasted, shared), timedelta())
         _require(duration > timedelta(), said, desk, job)
     if cost is not None and bills(offer):
-        said, cost = f"{cost} dollars", cost - sum(map(_spent, shared), Decimal(0))
+        said, cost = f"{cost} dollars", cost - sum(map(spent, shared), Decimal(0))
         _require(cost > 0, said, desk, job)
     return whole(duration, cost, offer)
 
@@ -75,7 +75,7 @@ def _lasted(job: JobRecord) -> timedelta:
     return (job.ended_at or datetime.now(UTC)) - job.launched_at
 
 
-def _spent(job: JobRecord) -> Decimal:
+def spent(job: JobRecord) -> Decimal:
     """Dollars: of a machine for all the time that it was held, though the job worked for less."""
     hours = Decimal(str(_lasted(job).total_seconds())) / 3600
     return hours * offer_from_json(job.offer).price.amount

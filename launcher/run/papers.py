@@ -150,6 +150,8 @@ def _files(papers: Papers) -> list[LocalFile]:
 def _run_at(spec: RunSpec, staged: Path, locks: Path) -> RunSpec:
     return replace(
         spec,
+        elsewhere=(),  # a machine has no say in what else is rented
+        left_out=(),
         small=_at(spec.small, staged),
         data=_at(spec.data, staged),
         caches=_caches_at(spec.caches, staged),

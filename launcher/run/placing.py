@@ -70,14 +70,34 @@ def place(
         need = replace(_need(settled, gpus, same=same), nodes=nodes)
         offer = choosing.choose(chosen, need, cap=settled.max_price, dry=False).offer
         _require_its_machine(run, before, had, offer, same=same)
-    there = _there(settled, began, offer, replace(need, nodes=nodes), progress)
-    there = _restaged(there, places.run_dir(run.id) / "staged")
+    there = resettled(
+        run.id,
+        settled,
+        began=began,
+        offer=offer,
+        need=replace(need, nodes=nodes),
+        progress=progress,
+    )
     cheap = (
         same
         and offer.price.currency == had.price.currency
         and offer.price.amount <= (had.price.amount)
     )
     return Place(spec, chosen, offer, there, agreed=cheap or not bills(offer))
+
+
+def resettled(
+    run_id: str,
+    settled: RunSpec,
+    *,
+    began: Offer,
+    offer: Offer,
+    need: Need,
+    progress: Progress,
+) -> RunSpec:
+    """A run's recipe as it is on another offer than the one that it was settled for."""
+    there = _there(settled, began, offer, need, progress)
+    return _restaged(there, places.run_dir(run_id) / "staged")
 
 
 def _kind(offer: Offer) -> tuple[str | None, int]:

@@ -82,6 +82,14 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """Another offer that the run may go to, and the backend that has it, as `-b` takes it."""
+
+    backend: str
+    offer: Offer
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """The settled recipe.
 
@@ -92,6 +100,9 @@ class RunSpec:
     need      the hardware that was asked for; None in runs of an older ftlaunch
     max_price dollars an hour, at most
     image     a published image by its digest, where the provider takes one; None: our lock
+    elsewhere where the training goes when there is no capacity, the best first; empty: nowhere
+    left_out  other places that were looked at, and why it cannot go there, a sentence each
+    max_wait  how long it waits in a provider's queue while there is one of `elsewhere`
     """
 
     recipe: str
@@ -114,6 +125,9 @@ class RunSpec:
     max_price: Decimal | None = None
     kept_secrets: tuple[str, ...] = ()
     image: str | None = None
+    elsewhere: tuple[Elsewhere, ...] = ()
+    left_out: tuple[str, ...] = ()
+    max_wait: timedelta | None = None
 
     @property
     def full(self) -> bool:
@@ -158,6 +172,7 @@ def offer_from_json(text: str) -> Offer:
 
 __all__ = [
     "AttachJob",
+    "Elsewhere",
     "JobSpec",
     "RunSpec",
     "Steps",

@@ -44,6 +44,9 @@ def stop(store: Store, run: RunRecord, backends: Backends, *, grace: timedelta) 
         time.sleep(0.2)
         if look % 25 == 0:  # the one that should do it may be gone
             conductor.start(run.id)
+        for job in open_jobs:  # one that took another's place meanwhile
+            if job.stop_at is None:
+                store.ask_stop(job.id, grace)
         # A launch that was under way when the stop was asked for has its lease by now.
         errors = [_told(store, store.job(job.id), backends, grace) for job in open_jobs]
         refusals = [error for error in errors if isinstance(error, CredentialsMissing)]

@@ -11,6 +11,7 @@ from backends.errors import FtlaunchError
 from backends.lease import Lease, Observation, Phase, Signal
 from backends.protocol import Backend
 from launcher.run.desk import Desk
+from launcher.run.moving import require_patience
 from launcher.run.pace import pause
 from launcher.store import JobRecord
 
@@ -27,7 +28,10 @@ _QUIET_ENDS = {Phase.SUCCEEDED, Phase.STOPPED}
 
 
 def watch(desk: Desk, job: JobRecord, lease: Lease) -> None:
-    """Look until there is a verdict, and record it. A provider's silence is said once."""
+    """Look until there is a verdict, and record it. A provider's silence is said once.
+
+    Raises NoCapacity for one that has been queued too long, where there is another offer.
+    """
     backend = desk.backend(job)
     last: Phase | None = None
     waits = False
@@ -41,6 +45,7 @@ def watch(desk: Desk, job: JobRecord, lease: Lease) -> None:
             seen = Observation(Phase.STOPPED, reason="it did not answer, and was to end at once")
         if seen.phase.ended:
             break
+        require_patience(desk, job, seen)
         if seen.phase is not last or queue.is_worth_a_word(seen):
             waits = _changed(desk, job, backend, seen, last, waits=waits)
             last = seen.phase

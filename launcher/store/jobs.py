@@ -70,6 +70,14 @@ class Jobs(Journal):
         )
         return [_job(row) for row in rows]
 
+    def remove_unbegun(self, run_id: str) -> None:
+        """Forget the run's jobs that no provider was ever asked for."""
+        with self._writing() as db:
+            db.execute(
+                "DELETE FROM jobs WHERE run_id = ? AND intent_at IS NULL AND ended_at IS NULL",
+                (run_id,),
+            )
+
     def mark_intent(self, job_id: int) -> bool:
         """Say that the provider is about to be asked: from now on something may exist there.
 

@@ -96,6 +96,13 @@ class Runs(Journal):
                 (phase, now() if phase.ended else None, run_id),
             )
 
+    def move_run(self, run_id: str, *, backend: str, spec: str) -> None:
+        """The run is on another backend from now on, with its recipe as it is there."""
+        with self._writing() as db:
+            db.execute(
+                "UPDATE runs SET backend = ?, spec = ? WHERE id = ?", (backend, spec, run_id)
+            )
+
     def remove_run(self, run_id: str) -> None:
         """Forget a run and all it had. Raises BadInput while a job of it is open."""
         with self._writing() as db:

@@ -13,8 +13,8 @@ from toy_run import Toy, job, toy
 from backends import Phase, RunPath, Step
 from backends.offer import FREE, Offer
 from backends.registry import load
-from launcher.launch import add_job
 from launcher.on_finish import OnFinish
+from launcher.run.adding import add_job
 from launcher.run.follow import verdict
 from launcher.run.spec import AttachJob
 from launcher.store import JobRecord

@@ -12,7 +12,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from clouds.jarvis.catalogue import TEMPLATES
 from clouds.jarvis.cloud import SITE, Cloud
+from clouds.jarvis.image import Template
 
 from backends.jarvis import offers
 from backends.jarvis.pace import VARIABLE
@@ -80,10 +82,19 @@ def _share_a_disk(cloud: Cloud) -> None:
 
 
 @contextlib.contextmanager
-def jarvis(folder: Path, state_dir: Path, *, detail: str = "") -> Iterator[OnJarvis]:
-    """A rig on a cloud of its own, which this process and its children use while entered."""
+def jarvis(
+    folder: Path, state_dir: Path, *, detail: str = "", programs: Path | None = None
+) -> Iterator[OnJarvis]:
+    """A rig on a cloud of its own, which this process and its children use while entered.
+
+    programs  a folder of programs that its images have
+    """
+    seen = visible() if programs is None else [*visible(), programs]
+    image = Template(path_first=[] if programs is None else [programs])
     with (
-        Cloud(folder, speed=SPEED, visible=visible()) as cloud,
+        Cloud(
+            folder, speed=SPEED, visible=seen, templates=dict.fromkeys(TEMPLATES, image)
+        ) as cloud,
         cloud.patch(),
         pytest.MonkeyPatch.context() as patch,
     ):

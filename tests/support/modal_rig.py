@@ -56,9 +56,15 @@ class OnModal(Rig):
 
 
 @contextlib.contextmanager
-def modal(folder: Path, state_dir: Path, *, speed: float = 1.0) -> Iterator[OnModal]:
-    """A rig on a cloud of its own, which this process and its children use while entered."""
-    with Cloud(folder, speed=speed) as cloud, pytest.MonkeyPatch.context() as patch:
+def modal(
+    folder: Path, state_dir: Path, *, speed: float = 1.0, programs: Path | None = None
+) -> Iterator[OnModal]:
+    """A rig on a cloud of its own, which this process and its children use while entered.
+
+    programs  a folder of programs that its images have
+    """
+    env = {} if programs is None else {"PATH": f"{programs}:/usr/local/bin:/usr/bin:/bin"}
+    with Cloud(folder, speed=speed, image_env=env) as cloud, pytest.MonkeyPatch.context() as patch:
         for name, value in cloud.environ.items():
             patch.setenv(name, value)
         yield OnModal(

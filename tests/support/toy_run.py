@@ -16,9 +16,9 @@ from backends.job import Environment
 from backends.offer import FREE
 from backends.plan import CheckpointRule
 from launcher.commands import Target
-from launcher.launch import add_job
 from launcher.on_finish import OnFinish
 from launcher.run import inventory, spec
+from launcher.run.adding import add_job
 from launcher.run.spec import AttachJob, JobSpec, RunSpec, Steps
 from launcher.store import RunRecord, Store, open_store
 

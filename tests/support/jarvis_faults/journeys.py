@@ -25,9 +25,9 @@ from backends.jarvis.pace import VARIABLE
 from backends.offer import Need, Offer
 from jarvis_faults.cases import CALLS, Case
 from jarvis_faults.client import Clients
-from launcher.launch import add_job
 from launcher.on_finish import OnFinish
 from launcher.run import spec
+from launcher.run.adding import add_job
 from launcher.run.spec import AttachJob
 from launcher.store import RunRecord, Store, open_store
 

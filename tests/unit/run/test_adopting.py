@@ -21,8 +21,8 @@ from backends.lease import Keep, Lease, Phase
 from backends.offer import FREE, Offer
 from backends.protocol import Backend, silent
 from launcher import places
-from launcher.launch import add_job
 from launcher.run import adopting, conductor, papers, spec
+from launcher.run.adding import add_job
 from launcher.run.desk import Desk
 from launcher.run.loaded import Backends
 from launcher.run.spec import AttachJob

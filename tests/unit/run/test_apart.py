@@ -13,8 +13,8 @@ from toy_run import run_spec
 from backends.offer import Money, Offer
 from backends.plan import RunPath
 from launcher.commands import Target
-from launcher.launch import hardware_of
 from launcher.run import build
+from launcher.run.adding import hardware_of
 from launcher.run.spec import RunSpec, Steps, offer_from_json, offer_to_json
 
 PLAIN = Offer("modal", None, 0, Money(Decimal("0.3")))

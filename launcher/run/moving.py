@@ -1,0 +1,152 @@
+"""No capacity: a training that nobody has begun goes to the next offer of its run's list.
+
+Only that sends it on. After any other error, and after a launch that was ever in doubt, a second
+one could bill beside the first: then the run stays where it is, for a person to look at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from backends.errors import MayStillBill, NoCapacity
+from backends.lease import Keep, Observation, Phase
+from backends.offer import Need, Offer
+from backends.protocol import Progress
+from launcher.plan_text import hardware
+from launcher.run import adding, limits, placing, spec
+from launcher.run.desk import Desk
+from launcher.run.spec import Elsewhere, RunSpec, offer_from_json
+from launcher.store import JobRecord
+
+WAIT = timedelta(minutes=10)
+"""How long a queue is waited in where there is another offer and nothing else was said."""
+
+MOVED = "elsewhere"
+"""The kind of the event that tells of a refusal; its data say what was refused, and why."""
+
+
+def may_move(desk: Desk, job: JobRecord) -> bool:
+    """Whether a job that finds no capacity goes elsewhere, with the run.
+
+    A resumed training stays with its checkpoint, and what follows a training with its machine.
+    """
+    if not desk.settled.elsewhere or job.kind not in {"preprocess", "train"}:
+        return False
+    if any(attach.anyhow for attach in desk.wanted(job).attach):
+        return False
+    others = _others(desk, job)
+    if any(one.kind == "train" and one.launched_at is not None for one in others):
+        return False
+    return not _was_in_doubt(desk, job)
+
+
+def _others(desk: Desk, job: JobRecord) -> list[JobRecord]:
+    """The run's other jobs, without those that found no capacity."""
+    events = desk.store.events(desk.run.id)
+    apart = {job.id, *(event.job_id for event in events if event.kind == MOVED)}
+    return [one for one in desk.store.jobs(desk.run.id) if one.id not in apart]
+
+
+def _was_in_doubt(desk: Desk, job: JobRecord) -> bool:
+    return any(
+        event.job_id == job.id and event.data.get("exit_code") == MayStillBill.exit_code
+        for event in desk.store.events(desk.run.id)
+    )
+
+
+def require_patience(desk: Desk, job: JobRecord, seen: Observation) -> None:
+    """Raises NoCapacity for a job that has been queued too long, where there is another offer.
+
+    Only where a queue costs nothing, and only of a job that was never given a machine.
+    """
+    if seen.phase is not Phase.QUEUED or seen.state is not None or job.launched_at is None:
+        return
+    offer = offer_from_json(job.offer)
+    patience = desk.settled.max_wait or WAIT
+    if not offer.ends or datetime.now(UTC) - job.launched_at < patience:
+        return
+    if may_move(desk, job):
+        seconds = patience.total_seconds()
+        long = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+        raise NoCapacity(f"no {hardware(offer)} was free for it in {long}")
+
+
+def move(desk: Desk, job: JobRecord, error: NoCapacity, progress: Progress) -> bool:
+    """Put the run on its next offer, its jobs not yet begun; False when it stays where it is.
+
+    What a launch may have left is let go of first, confirmed. The store then changes at once: a
+    crash before that tries the same offer again, one after it goes on with the next.
+    Raises MayStillBill when the end of what was there is not confirmed, and what an environment
+    for this machine raises where it is the next.
+    """
+    if not may_move(desk, job):
+        return False
+    if job.lease is not None:
+        desk.backend(job).release(job.lease, keep=Keep.NOTHING)
+    following, *others = desk.settled.elsewhere
+    left = _left(desk, job)
+    if left is not None and left <= 0:
+        return False
+    there = placing.resettled(
+        desk.run.id,
+        desk.settled,
+        began=training_offer(desk, job),
+        offer=following.offer,
+        need=desk.settled.need or Need(),
+        progress=progress,
+    )
+    there = replace(there, elsewhere=tuple(others), max_cost=left)
+    return _written(desk, job, error, following, there)
+
+
+def _written(
+    desk: Desk, job: JobRecord, error: NoCapacity, following: Elsewhere, there: RunSpec
+) -> bool:
+    store, run = desk.store, desk.run
+    with store.together():
+        if any(one.stop_at is not None for one in store.jobs(run.id) if one.open):
+            return False  # its end was asked for meanwhile
+        why = error.message
+        store.mark_ended(job.id, Phase.FAILED, exit_code=None, reason=why, cost=None)
+        store.mark_closed(job.id, None)
+        store.remove_unbegun(run.id)
+        store.move_run(run.id, backend=following.backend, spec=spec.run_to_json(there))
+        store.set_run(run.id, Phase.QUEUED)
+        adding.add_jobs(store, run, there, following.offer, backend=following.backend)
+        refused = _told(job.backend, training_offer(desk, job))
+        text = (
+            f"{job.backend} has no capacity ({why}); next is {hardware(following.offer)} at "
+            f"{following.backend}, {following.offer.price} an hour"
+        )
+        desk.say(MOVED, text, job, refused=refused, why=why)
+    return True
+
+
+def _told(backend: str, offer: Offer) -> dict[str, object]:
+    return {
+        "backend": backend,
+        "gpu": offer.gpu,
+        "count": offer.count,
+        "region": offer.region,
+        "spot": offer.spot,
+        "price_per_hour": str(offer.price.amount),
+        "currency": offer.price.currency,
+    }
+
+
+def training_offer(desk: Desk, job: JobRecord) -> Offer:
+    """What the training was to run on, of which this job is a part."""
+    jobs = desk.store.jobs(desk.run.id)
+    trains = (one for one in jobs if one.kind == "train" and one.id >= job.id)
+    return offer_from_json(next(trains, job).offer)
+
+
+def _left(desk: Desk, job: JobRecord) -> Decimal | None:
+    """What is left of the limit in dollars: data that were got ready in vain cost something."""
+    limit = desk.settled.max_cost
+    if limit is None:
+        return None
+    before = [one for one in _others(desk, job) if one.ended_at is not None]
+    return limit - sum((limits.spent(one) for one in before), Decimal(0))

@@ -1,0 +1,239 @@
+"""`-b auto` over two providers without capacity: their real SDKs, loopback clouds, real ssh."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from auto_run import auto, no_software, programs, refusals, starts
+from clouds.jarvis.catalogue import NOIDA
+from clouds.jarvis.cloud import Cloud as JarvisCloud
+from clouds.modal.cloud import Cloud as ModalCloud
+from desks import FTLAUNCH
+from jarvis_rig import OnJarvis, jarvis
+from modal_rig import OnModal, modal
+from toy_run import Toy
+
+from backends.lease import Phase
+from backends.offer import Need, Offer
+from backends.registry import load
+from launcher.run.conductor import conduct
+
+pytestmark = pytest.mark.timeout(300)
+
+L4 = Need(gpus=(("L4", 1),))
+
+
+@dataclass(frozen=True)
+class World:
+    """Both providers, and an offer of each for the same GPU."""
+
+    jarvis: JarvisCloud
+    modal: ModalCloud
+    at_jarvis: Offer
+    at_modal: Offer
+    before: int
+
+    def made_at_jarvis(self) -> int:
+        """Machines of this test."""
+        return len(self.jarvis.machines) - self.before
+
+    def machines(self) -> int:
+        """How many machines of Jarvis Labs bill: more than a disk."""
+        return sum(bill.kind != "disk" for bill in self.jarvis.meter.billing())
+
+    def apps(self) -> list[str]:
+        return [app["description"] for app in self.modal.state["apps"]]
+
+    def assert_at_rest(self) -> None:
+        end = time.monotonic() + 30
+        while self.machines() or self.modal.billing():
+            assert time.monotonic() < end, "something bills"
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OnJarvis, OnModal]]:
+    folder = tmp_path_factory.mktemp("auto")
+    path = programs(folder / "programs")
+    with (
+        jarvis(folder / "jarvis", folder / "unused j", programs=path) as first,
+        modal(folder / "modal", folder / "unused m", programs=path) as second,
+    ):
+        yield first, second
+
+
+@pytest.fixture
+def world(both: tuple[OnJarvis, OnModal], monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    no_software(monkeypatch)
+    first, second = both
+    (at_jarvis,) = first.backend().offers(L4, live=True)
+    (at_modal,) = second.backend().offers(L4, live=True)
+    made = World(first.provider, second.provider, at_jarvis, at_modal, len(first.provider.machines))
+    yield made
+    first.provider.forgive()
+    first.provider.capacity("L4", NOIDA, 8)
+    first.provider.set_balance(Decimal(100))
+    second.provider.set(full=[])
+    made.assert_at_rest()
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("FTLAUNCH_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    yield tmp_path
+    # Each test is a computer of its own, and the account takes ten keys.
+    load("jarvis", state_dir=tmp_path / "state" / "backends").clean()
+
+
+def conducted(made: Toy) -> None:
+    conduct(made.run.id)
+    assert all(job.closed_at for job in made.store.jobs(made.run.id))
+
+
+def inspected(made: Toy) -> str:
+    argv = [FTLAUNCH, "inspect", made.run.name]
+    return subprocess.run(argv, env=made.environ, capture_output=True, text=True, check=True).stdout
+
+
+def test_what_one_provider_has_none_of_is_taken_at_the_other(world: World, mine: Path) -> None:
+    world.jarvis.capacity("L4", NOIDA, 0)
+    places = [("jarvis", world.at_jarvis), ("modal", world.at_modal)]
+    with auto(mine, places, left_out=("skypilot: nobody answers",)) as made:
+        conducted(made)
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+        assert made.store.run(made.run.id).backend == "modal"
+        assert starts(made) == 1
+        ((refused, why),) = refusals(made)
+        assert refused == "jarvis"
+        assert "L4" in why
+        told = inspected(made)
+    assert "refused: jarvis, L4 x 1 in IN2: Jarvis Labs" in told
+    assert "taken: modal, L4 x 1" in told
+    assert "left out: skypilot: nobody answers" in told
+    assert world.made_at_jarvis() == 0
+
+
+def test_a_queue_that_does_not_move_is_left_for_the_other(world: World, mine: Path) -> None:
+    world.modal.set(full=["L4"])
+    places = [("modal", world.at_modal), ("jarvis", world.at_jarvis)]
+    with auto(mine, places, max_wait=timedelta(seconds=1)) as made:
+        conducted(made)
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+        assert starts(made) == 1
+        ((refused, why),) = refusals(made)
+        assert (refused, why) == ("modal", "no L4 x 1 was free for it in 1 s")
+        jobs = made.store.jobs(made.run.id)
+        assert [(job.backend, job.phase) for job in jobs] == [
+            ("modal", Phase.FAILED),
+            ("jarvis", Phase.SUCCEEDED),
+        ]
+    # Its call is over at Modal: were there room again, nothing would start.
+    world.modal.set(full=[])
+    time.sleep(1)
+    state = world.modal.state
+    left = [app for app in state["apps"] if jobs[0].name in app["description"]]
+    assert left
+    assert all(app["over"] for app in left)
+    assert not any(call["attempts"] for call in state["calls"] if call["app"] == left[0]["id"])
+
+
+def test_where_nothing_is_free_anywhere_every_refusal_is_told(world: World, mine: Path) -> None:
+    world.jarvis.capacity("L4", NOIDA, 0)
+    with auto(mine, [("jarvis", world.at_jarvis), ("jarvis", world.at_jarvis)]) as made:
+        conduct(made.run.id)
+        assert made.store.run(made.run.id).phase is Phase.FAILED
+        argv = [FTLAUNCH, "wait", "auto"]
+        waited = subprocess.run(argv, env=made.environ, capture_output=True, check=False)
+        assert waited.returncode == 5, waited.stderr
+        assert [backend for backend, _ in refusals(made)] == ["jarvis"]
+    assert world.made_at_jarvis() == 0
+
+
+def test_any_other_error_is_the_end_and_nobody_else_is_asked(world: World, mine: Path) -> None:
+    before = world.apps()
+    world.jarvis.set_balance(Decimal(0))
+    with auto(mine, [("jarvis", world.at_jarvis), ("modal", world.at_modal)]) as made:
+        conduct(made.run.id)
+        assert made.store.run(made.run.id).phase is Phase.FAILED
+        assert refusals(made) == []
+        assert "balance" in made.store.jobs(made.run.id)[0].reason
+    assert world.apps() == before
+
+
+KILLED = """
+import os, signal, sys
+import pytest
+from auto_run import no_software
+from launcher.run import conductor
+from launcher.store.jobs import Jobs
+from launcher.store.runs import Runs
+no_software(pytest.MonkeyPatch())
+room, name, when = {"Jobs": Jobs, "Runs": Runs}[sys.argv[2]], sys.argv[3], sys.argv[4]
+step, left = getattr(room, name), [int(sys.argv[5])]
+def watched(self, *given, **more):
+    left[0] -= 1
+    if left[0] == 0 and when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    done = step(self, *given, **more)
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+setattr(room, name, watched)
+conductor.conduct(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        ("Jobs", "mark_intent", "after", 1),  # before the first provider is asked
+        ("Jobs", "mark_ended", "before", 1),  # it has refused, and that is not yet written
+        ("Runs", "move_run", "before", 1),
+        ("Runs", "move_run", "after", 1),  # in the middle of what is written whole or not at all
+        ("Jobs", "mark_intent", "after", 2),  # before the second is asked
+        ("Jobs", "save_lease", "after", 1),  # it has the job, and that is all that is known
+        ("Jobs", "mark_launched", "before", 1),
+    ],
+)
+def test_killed_on_the_way_it_rents_once(
+    world: World, mine: Path, at: tuple[str, str, str, int]
+) -> None:
+    world.jarvis.capacity("L4", NOIDA, 0)
+    before = len(world.apps())
+    with auto(mine, [("jarvis", world.at_jarvis), ("modal", world.at_modal)]) as made:
+        tests = Path(__file__).resolve().parents[1]
+        path = os.pathsep.join([str(tests / "support"), str(tests), os.environ["PYTHONPATH"]])
+        argv = [sys.executable, "-c", KILLED, made.run.id, *map(str, at)]
+        killed = subprocess.run(argv, env={**made.environ, "PYTHONPATH": path}, check=False)
+        assert killed.returncode == -9, [one.text for one in made.store.events(made.run.id)]
+        conducted(made)
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+        assert starts(made) == 1
+        assert len(refusals(made)) == 1
+        trained = [job for job in made.store.jobs(made.run.id) if job.backend == "modal"]
+        assert len(trained) == 1, "there are two trainings"
+    assert len(world.apps()) == before + 1
+    assert world.made_at_jarvis() == 0
+
+
+def test_the_plan_shows_the_order_before_anything_is_spent(world: World, mine: Path) -> None:
+    argv = [FTLAUNCH, "train", "quickstart", "-b", "auto", "-g", "L4", "--dry-run", "--json"]
+    environ = {**os.environ, "FTLAUNCH_STATE_DIR": str(mine / "state")}
+    asked = subprocess.run(argv, env=environ, cwd=mine, capture_output=True, text=True, check=True)
+    told = json.loads(asked.stdout)
+    assert {row["backend"] for row in told["order"]} >= {"jarvis", "modal"}
+    assert all(row["doubt"] == "" for row in told["order"] if row["backend"] != "skypilot")
+    costs = [Decimal(row["cost"][1]) for row in told["order"]]
+    assert costs == sorted(costs)
+    assert (told["backend"], told["offer"]["gpu"]) == (told["order"][0]["backend"], "L4")

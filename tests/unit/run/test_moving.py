@@ -1,0 +1,276 @@
+"""Without capacity a run goes to its next offer: only then, and never beside one in doubt."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+import pytest
+from auto_run import auto, no_software, refusals
+from toy_run import Toy
+
+from backends import Files, Job, Lease, Observation, Phase
+from backends.errors import (
+    CredentialsMissing,
+    FtlaunchError,
+    Lost,
+    MayStillBill,
+    NoCapacity,
+    NotLaunched,
+    Refused,
+    Unreachable,
+    Unsure,
+)
+from backends.lease import Keep
+from backends.offer import Money, Offer
+from backends.protocol import Backend, Progress, silent
+from launcher.run import conductor, moving, spec
+from launcher.run.desk import Desk
+from launcher.run.launching import launched
+from launcher.run.loaded import Backends
+from launcher.run.spec import AttachJob
+from launcher.store import JobRecord, open_store
+
+FULL = NoCapacity("nothing is free")
+OFFER = Offer("first", "L4", 1, Money(Decimal(1)))
+OTHER = Offer("second", "A100-80GB", 2, Money(Decimal(2)))
+PLAIN = Offer("first", None, 0, Money(Decimal("0.1")), ends=True)
+QUEUED = replace(OFFER, ends=True)
+
+
+class Place:
+    """A backend whose launches fail as told, and whose jobs stand as told."""
+
+    def __init__(self, name: str, *, fails: FtlaunchError | None = None) -> None:
+        self.name = name
+        self.fails = fails
+        self.asked: list[str] = []
+        self.released: list[str] = []
+        self.unconfirmed = False
+        self.seen = Observation(Phase.SUCCEEDED)
+
+    def leases(self) -> Sequence[Lease]:
+        return []
+
+    def launch(
+        self, job: Job, offer: Offer, *, on_lease: Callable[[Lease], None], progress: Progress
+    ) -> Lease:
+        self.asked.append(job.name)
+        if self.fails is not None:
+            raise self.fails
+        lease = Lease(self.name, "1", job.name, Files(self.name, "1"), datetime.now(UTC))
+        on_lease(lease)
+        return lease
+
+    def observe(self, lease: Lease) -> Observation:
+        return self.seen
+
+    def read(self, *_: object, **__: object) -> Iterator[bytes]:
+        raise Lost("there is no such file")
+
+    def listing(self, files: Files) -> dict[PurePosixPath, int]:
+        return {}
+
+    def fetch(self, *_: object) -> None:
+        return None
+
+    def release(self, lease: Lease, *, keep: Keep) -> None:
+        if self.unconfirmed:
+            raise MayStillBill("not confirmed")
+        self.released.append(lease.job)
+
+
+class Two(Backends):
+    def __init__(self, *places: Place) -> None:
+        super().__init__(Path("/nowhere"))
+        self._places = {place.name: cast("Backend", place) for place in places}
+
+    def named(self, spec: str) -> Backend:
+        return self._places[spec]
+
+
+@pytest.fixture(autouse=True)
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FTLAUNCH_STATE_DIR", str(tmp_path / "state"))
+    no_software(monkeypatch)
+
+
+def desk_of(made: Toy, *places: Place) -> Desk:
+    settled = spec.run_from_json(made.store.run_spec(made.run.id))
+    return Desk(made.store, made.run, Two(*places), settled)
+
+
+def finished(made: Toy, *places: Place) -> None:
+    conductor.Conductor(desk_of(made, *places)).finish()
+
+
+def job_of(made: Toy, number: int = 0) -> JobRecord:
+    return made.store.jobs(made.run.id)[number]
+
+
+PLACES = [("first", OFFER), ("second", OTHER)]
+
+
+def test_the_next_offer_gets_the_run_as_it_is_there(tmp_path: Path) -> None:
+    first, second = Place("first", fails=FULL), Place("second")
+    with auto(tmp_path, PLACES) as made:
+        finished(made, first, second)
+        assert refusals(made) == [("first", "nothing is free")]
+        refused, taken = made.store.jobs(made.run.id)
+        assert (refused.phase, refused.reason) == (Phase.FAILED, "nothing is free")
+        assert (taken.backend, taken.phase) == ("second", Phase.SUCCEEDED)
+        assert refused.name != taken.name
+        argv = spec.job_from_json(taken.spec).plan.steps[0].argv
+        assert argv[argv.index("--num_processes") + 1] == "2", "it is settled for the first still"
+        settled = spec.run_from_json(made.store.run_spec(made.run.id))
+        assert (settled.target.gpus, settled.elsewhere) == (2, ())
+        assert made.store.run(made.run.id).backend == "second"
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotLaunched("no balance"),
+        Unreachable("no answer"),
+        CredentialsMissing("no key"),
+        Refused("no such secret"),
+        Unsure("perhaps", intent="x"),
+        MayStillBill("perhaps"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_no_other_error_sends_it_on(tmp_path: Path, error: FtlaunchError) -> None:
+    first, second = Place("first", fails=error), Place("second")
+    with auto(tmp_path, PLACES) as made:
+        with contextlib.suppress(SystemExit):
+            finished(made, first, second)
+        assert second.asked == []
+        assert len(made.store.jobs(made.run.id)) == 1
+
+
+def test_a_launch_that_was_in_doubt_once_is_never_followed_by_another(tmp_path: Path) -> None:
+    first, second = Place("first", fails=Unsure("perhaps", intent="x")), Place("second")
+    with auto(tmp_path, PLACES) as made:
+        with pytest.raises(SystemExit):
+            finished(made, first, second)
+        first.fails = FULL
+        finished(made, first, second)  # as `ftlaunch wait` does
+        assert len(first.asked) == 2
+        assert second.asked == []
+        assert made.store.run(made.run.id).phase is Phase.FAILED
+
+
+def test_what_the_refused_launch_left_is_let_go_of_first(tmp_path: Path) -> None:
+    class Leaves(Place):
+        def launch(self, *given: Any, on_lease: Callable[[Lease], None], **more: Any) -> Lease:
+            self.fails = None
+            super().launch(*given, on_lease=on_lease, **more)
+            raise FULL
+
+    first, second = Leaves("first"), Place("second")
+    with auto(tmp_path, PLACES) as made:
+        first.unconfirmed = True
+        with pytest.raises(SystemExit) as end:
+            finished(made, first, second)
+        assert end.value.code == MayStillBill.exit_code
+        assert second.asked == [], "the first may bill, and a second was rented"
+    with auto(tmp_path / "again", PLACES) as made:
+        first = Leaves("first")
+        finished(made, first, second)
+        assert first.released == first.asked
+        assert len(second.asked) == 1
+
+
+def waited(made: Toy, minutes: float) -> JobRecord:
+    job = job_of(made)
+    made.store.mark_intent(job.id)
+    made.store.mark_launched(job.id, launched_at=datetime.now(UTC) - timedelta(minutes=minutes))
+    return job_of(made)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "seen", "offer", "left"),
+    [
+        (11, Observation(Phase.QUEUED), QUEUED, True),
+        (9, Observation(Phase.QUEUED), QUEUED, False),
+        (11, Observation(Phase.RUNNING), QUEUED, False),
+        (11, Observation(Phase.UNKNOWN), QUEUED, False),
+        (11, Observation(Phase.QUEUED, state={"phase": "running"}), QUEUED, False),
+        (11, Observation(Phase.QUEUED), OFFER, False),
+    ],
+    ids=["too long", "not long", "it runs", "silent", "it ran before", "where waiting costs"],
+)
+def test_a_queue_is_left_after_a_while(
+    tmp_path: Path, minutes: float, seen: Observation, offer: Offer, left: bool
+) -> None:
+    with auto(tmp_path, [("first", offer), ("second", OTHER)]) as made:
+        job = waited(made, minutes)
+        desk = desk_of(made)
+        if left:
+            with pytest.raises(NoCapacity, match="no L4 x 1 was free for it in 10 min"):
+                moving.require_patience(desk, job, seen)
+        else:
+            moving.require_patience(desk, job, seen)
+
+
+def test_in_the_last_queue_it_waits_for_as_long_as_it_takes(tmp_path: Path) -> None:
+    with auto(tmp_path, [("first", QUEUED)]) as made:
+        moving.require_patience(desk_of(made), waited(made, 999), Observation(Phase.QUEUED))
+
+
+def test_a_training_that_goes_on_from_a_checkpoint_stays(tmp_path: Path) -> None:
+    with auto(tmp_path, PLACES) as made:
+        job = job_of(made)
+        wanted = spec.job_from_json(job.spec)
+        anyhow = AttachJob(job.id, PurePosixPath("inputs/resumed"), anyhow=True)
+        resumed = replace(job, spec=spec.job_to_json(replace(wanted, attach=(anyhow,))))
+        assert not moving.may_move(desk_of(made), resumed)
+        assert moving.may_move(desk_of(made), job)
+
+
+def test_a_run_whose_end_was_asked_for_rents_nothing_more(tmp_path: Path) -> None:
+    first, second = Place("first", fails=FULL), Place("second")
+    with auto(tmp_path, PLACES) as made:
+        made.store.ask_stop(job_of(made).id, timedelta())
+        assert not moving.move(desk_of(made, first, second), job_of(made), FULL, silent)
+        assert len(made.store.jobs(made.run.id)) == 1
+
+
+def test_data_got_ready_in_vain_are_taken_off_the_limit(tmp_path: Path) -> None:
+    offer = replace(QUEUED, plain=PLAIN)
+    steps = spec.Steps(preprocess=True, merge=False)
+    more = {"steps": steps, "max_cost": Decimal(1)}
+    with auto(tmp_path, [("first", offer), ("second", OTHER)], **more) as made:
+        ready, train = made.store.jobs(made.run.id)
+        assert (ready.kind, train.kind) == ("preprocess", "train")
+        made.store.mark_intent(ready.id)
+        made.store.mark_launched(ready.id)
+        cost = Money(Decimal("0.25"))
+        made.store.mark_ended(ready.id, Phase.SUCCEEDED, exit_code=0, reason="", cost=cost)
+        made.store.mark_intent(train.id)
+        assert moving.move(desk_of(made, Place("first")), made.store.job(train.id), FULL, silent)
+        settled = spec.run_from_json(made.store.run_spec(made.run.id))
+        assert settled.max_cost == Decimal("0.75")
+        kinds = [(job.kind, job.backend) for job in made.store.jobs(made.run.id)]
+        assert kinds == [("preprocess", "first"), ("train", "first"), ("train", "second")]
+        argv = [step.name for step in spec.job_from_json(job_of(made, 2).spec).plan.steps]
+        assert argv == ["preprocess", "train"], "the other place has nothing that was got ready"
+
+
+def test_a_follower_that_waits_for_the_launch_hears_of_the_new_one(tmp_path: Path) -> None:
+    from launcher.cli.following import _awaited
+
+    first, second = Place("first", fails=FULL), Place("second")
+    with auto(tmp_path, PLACES) as made:
+        desk = desk_of(made, first, second)
+        with pytest.raises(NoCapacity):
+            launched(desk, job_of(made))
+        assert moving.move(desk, job_of(made), FULL, silent)
+        store = open_store(made.state)
+        assert _awaited(store, made.run) == store.jobs(made.run.id)[1].id
