@@ -67,6 +67,8 @@ class Offer:
     nodes      how many machines it is, each with `count` GPUs and so many CPUs and GiB
     price      for the whole offer, all nodes of it, and one hour
     source     where the price was read; `read_at` says when
+    usd        the price in dollars by the provider's own list, where the account pays in another
+               currency and both are known
     disk_gib   what is asked for; a provider may have a least
     here       it is this very machine: what is made on its disk can be used in place
     ends       it bills while a job runs in it, and no longer, whether anybody looks or not; and
@@ -97,12 +99,22 @@ class Offer:
     alone: str = ""
     instead: str = ""
     nodes: int = 1
+    usd: Money | None = None
     data: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, nodes: int) -> Offer:
         """As many machines of the same kind."""
         price = Money(self.price.amount * nodes / self.nodes, self.price.currency)
-        return replace(self, nodes=nodes, price=price)
+        usd = None if self.usd is None else Money(self.usd.amount * nodes / self.nodes)
+        return replace(self, nodes=nodes, price=price, usd=usd)
+
+    def dollars(self, money: Money) -> Decimal | None:
+        """An amount in this offer's currency in dollars; None where nobody knows the rate."""
+        if money.currency == "USD":
+            return money.amount
+        if self.usd is None or money.currency != self.price.currency or not self.price.amount:
+            return None
+        return money.amount * self.usd.amount / self.price.amount
 
     def cost_of(self, duration: timedelta) -> Money:
         """The price of holding this for `duration`, unrounded."""

@@ -10,7 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
 
-from backends import rundir
+from backends import kept_prices, rundir
 from backends.errors import (
     FtlaunchError,
     Lost,
@@ -58,7 +58,7 @@ class Jarvis:
     def __init__(self, options: Options) -> None:
         self._kind = offers.kind_of(options.detail)
         self._options = options
-        root = options.state_dir.absolute()
+        root = self._root = options.state_dir.absolute()
         pace = Pace.of(options.environ)
         clock = options.clock
         self._account = Account(options.environ)
@@ -91,12 +91,19 @@ class Jarvis:
 
     def offers(self, need: Need, *, live: bool) -> Sequence[Offer]:
         """See `Backend.offers`. Raises what `Account.catalogue` raises when live."""
-        return offers.offers(self._live() if live else offers.dated(), need, kind=self._kind)
+        return offers.offers(self._live() if live else self._dated(), need, kind=self._kind)
+
+    def _dated(self) -> Market:
+        """The catalogue as it was last asked for, or the one that comes with ftlaunch."""
+        shipped = offers.dated()
+        return kept_prices.kept(self._root, offers.from_json, since=shipped.read_at) or shipped
 
     def _live(self) -> Market:
         gpus, plans = self._account.catalogue()
         now = self._options.clock()
-        return Market(gpus, plans, self._account.currency(), "Jarvis Labs, live", now, live=True)
+        currency = self._account.currency()
+        kept_prices.keep(self._root, offers.to_json(gpus, plans, currency), read_at=now)
+        return Market(gpus, plans, currency, "Jarvis Labs, live", now, live=True)
 
     def leases(self) -> Sequence[Lease]:
         """See `Backend.leases`. Raises Unreachable when the provider does not say."""

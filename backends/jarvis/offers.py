@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -44,6 +44,31 @@ def dated() -> Market:
     return Market(
         catalog.GPUS, catalog.CPU_PLANS, "USD", catalog.SOURCE, catalog.READ_AT, live=False
     )
+
+
+KEPT = "Jarvis Labs, as last asked from here"
+
+
+def to_json(
+    gpus: Iterable[Gpu], plans: Iterable[Mapping[str, Any]], currency: str
+) -> dict[str, Any]:
+    """A live catalogue, to be kept."""
+    return {
+        "currency": currency,
+        "gpus": [asdict(gpu) for gpu in gpus],
+        "plans": [dict(plan) for plan in plans],
+    }
+
+
+def from_json(raw: Mapping[str, Any], read_at: datetime) -> Market:
+    """The reverse; what was free then says nothing of now. Raises what odd rows raise."""
+    gpus = [Gpu(**row) for row in raw["gpus"]]
+    for gpu in gpus:
+        for price in (gpu.price, gpu.spot_price):
+            if price is not None and not float(price) >= 0:
+                raise ValueError(price)
+    plans = [dict(plan) for plan in raw["plans"]]
+    return Market(gpus, plans, str(raw["currency"]), KEPT, read_at, live=False)
 
 
 def offers(market: Market, need: Need, *, kind: str) -> list[Offer]:
@@ -100,6 +125,7 @@ def _offer(market: Market, need: Need, gpu: Gpu, *, kind: str, count: int, price
         price=_price(market, Decimal(str(price)) * count, disk),
         region=catalog.CODES.get(gpu.region, gpu.region),
         spot=need.spot,
+        usd=_usd(market, need, gpu, count, disk),
         memory_gib=None if gpu.ram_gib is None else float(gpu.ram_gib * count),
         gpu_memory_gib=gpu.memory_gib,
         cpus=None if gpu.cpus is None else gpu.cpus * count,
@@ -108,6 +134,17 @@ def _offer(market: Market, need: Need, gpu: Gpu, *, kind: str, count: int, price
         read_at=market.read_at,
         data={"kind": kind, "region": gpu.region, "disk_gib": str(disk)},
     )
+
+
+def _usd(market: Market, need: Need, gpu: Gpu, count: int, disk: int) -> Money | None:
+    """In dollars by the list that comes with ftlaunch, where the account pays in rupees."""
+    if market.currency == "USD":
+        return None
+    for listed in catalog.GPUS:
+        price = listed.spot_price if need.spot else listed.price
+        if (listed.gpu, listed.region) == (gpu.gpu, gpu.region) and price is not None:
+            return _price(dated(), Decimal(str(price)) * count, disk)
+    return None
 
 
 def _cpu_machines(market: Market, need: Need) -> list[Offer]:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from backends import rundir
+from backends import kept_prices, rundir
 from backends.errors import (
     BadInput,
     FtlaunchError,
@@ -26,6 +26,7 @@ from backends.lease import Address, Finding, Keep, Lease, Observation, Phase, Si
 from backends.modal import catalog, door, offers
 from backends.modal.account import DASHBOARD, PREFIX, Account, translated
 from backends.modal.calls import Calls
+from backends.modal.catalog import Rates
 from backends.modal.launching import Launching, files_of, is_attached_elsewhere, lease_of
 from backends.modal.offers import NAME
 from backends.modal.records import Note, Records, Stage
@@ -58,7 +59,8 @@ class Modal:
             raise BadInput(f"the backend modal has no {options.detail!r}", hint="write: -b modal")
         self._options = options
         self._account = Account(options.environ)
-        self._records = Records(options.state_dir.absolute())
+        self._root = options.state_dir.absolute()
+        self._records = Records(self._root)
         self._shelf = Shelf(self._account)
         self._calls = Calls(self._account)
         self._launching = Launching(
@@ -82,9 +84,17 @@ class Modal:
     def offers(self, need: Need, *, live: bool) -> Sequence[Offer]:
         """See `Backend.offers`. Raises CredentialsMissing and Unreachable when live."""
         if not live:
-            return offers.offers(catalog.dated(), need)
-        now = self._options.clock()
-        return offers.offers(catalog.live(self._account.rates(), now), need)
+            return offers.offers(self._dated(), need)
+        now, rates = self._options.clock(), self._account.rates()
+        found = catalog.live(rates, now)
+        texts = {name: str(rate) for name, rate in rates.items()}
+        kept_prices.keep(self._root, {"rates": texts}, read_at=now)
+        return offers.offers(found, need)
+
+    def _dated(self) -> Rates:
+        """The rates as they were last asked for, or those that come with ftlaunch."""
+        shipped = catalog.dated()
+        return kept_prices.kept(self._root, catalog.from_json, since=shipped.read_at) or shipped
 
     def leases(self) -> Sequence[Lease]:
         """See `Backend.leases`. Raises Unreachable when the provider does not say."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 SOURCE = "Modal's price list"
 READ_AT = datetime(2026, 9, 18, tzinfo=UTC)
@@ -67,3 +68,14 @@ def live(found: Mapping[str, str], now: datetime) -> Rates:
     cpu = Decimal(found.get("cpu_hour_cost") or CPU_HOUR)
     gib = Decimal(found.get("mem_gib_hour_cost") or GIB_HOUR)
     return Rates(gpus, cpu, gib, "Modal, live", now)
+
+
+KEPT = "Modal, as last asked from here"
+
+
+def from_json(raw: Mapping[str, Any], read_at: datetime) -> Rates:
+    """Rates that were kept. Raises what odd rows raise."""
+    found = live({str(name): str(value) for name, value in raw["rates"].items()}, read_at)
+    if any(price.is_signed() or not price.is_finite() for price in found.gpus.values()):
+        raise ValueError(raw)
+    return replace(found, source=KEPT)

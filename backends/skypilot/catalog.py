@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from backends.errors import Refused
+
 FOLDER = Path(".sky") / "catalogs" / "v8"
 FETCH = "sky show-gpus"
 """What makes SkyPilot fetch its lists."""
@@ -57,6 +59,7 @@ def listings(home: Path) -> list[Listing]:
     """The lists on this computer, of clouds that the installed SkyPilot can use.
 
     Without any, some rows of one cloud that came with ftlaunch: their source says so.
+    Raises Refused, naming the file, for a list of which nothing can be read.
     """
     known = _known()
     found = []
@@ -65,9 +68,13 @@ def listings(home: Path) -> list[Listing]:
         if cloud not in known:
             continue
         rows = tuple(_rows(cloud, path))
-        if rows:
-            made = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            found.append(Listing(cloud, rows, f"SkyPilot's list of {cloud}", made))
+        if not rows:
+            raise Refused(
+                f"SkyPilot's price list {path} is damaged, or empty",
+                hint=f"remove it; SkyPilot fetches it again with: {FETCH}",
+            )
+        made = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        found.append(Listing(cloud, rows, f"SkyPilot's list of {cloud}", made))
     return found or [Listing("lambda", _LAMBDA, PARTIAL, None)]
 
 

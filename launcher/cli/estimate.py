@@ -83,7 +83,7 @@ def estimate(
     kept = [one for one in fitting if quote.within(one, price=max_price, cost=max_cost)]
     shown = quotes if everything else kept
     if as_json:
-        rows = [_document(one) for one in shown]
+        rows = [_document(one, market.now()) for one in shown]
         click.echo(json.dumps({**_of(work), "quotes": rows, "silent": there.silent}, indent=2))
         return 0
     _heading(work)
@@ -167,7 +167,7 @@ def _table(quotes: list[Quote], now: datetime) -> None:
 
 
 def _row(one: Quote) -> tuple[str, ...]:
-    from launcher.quotes.words import money, time_words
+    from launcher.quotes.words import hourly, money, time_words
 
     offer = one.offer
     held = one.memory
@@ -182,7 +182,7 @@ def _row(one: Quote) -> tuple[str, ...]:
         one.fits,
         "" if one.hours is None else time_words(one.hours),
         "" if one.cost is None else money(one.cost),
-        str(offer.price),
+        hourly(offer),
     )
 
 
@@ -248,7 +248,7 @@ def _explain(one: Quote) -> None:
             )
 
 
-def _document(one: Quote) -> dict[str, Any]:
+def _document(one: Quote, now: datetime) -> dict[str, Any]:
     offer, held = one.offer, one.memory
     return {
         "backend": one.priced.backend,
@@ -269,6 +269,8 @@ def _document(one: Quote) -> dict[str, Any]:
         else dict(zip(("low", "likely", "high"), (str(m.amount) for m in one.cost), strict=True)),
         "currency": offer.price.currency,
         "price_per_hour": str(offer.price.amount),
+        "usd_per_hour": None if (usd := offer.dollars(offer.price)) is None else str(usd),
+        "stale": one.priced.is_stale(now),
         "source": offer.source,
         "read_at": None if offer.read_at is None else offer.read_at.isoformat(),
     }

@@ -12,7 +12,7 @@ from launcher.on_finish import bills
 from launcher.plan_text import hardware
 from launcher.planning import Prepared
 from launcher.quotes.automatic import Candidate
-from launcher.quotes.words import money, time_words
+from launcher.quotes.words import hourly, money, time_words
 from launcher.run.moving import MOVED
 from launcher.run.spec import offer_from_json, run_from_json
 from launcher.store import RunRecord, Store
@@ -37,7 +37,7 @@ def _line(one: Candidate) -> str:
     took = "" if one.quote.hours is None else f", {time_words(one.quote.hours)}"
     tight = ", a tight fit" if one.quote.fits == "tight" else ""
     dated = ", by a dated list" if one.doubt else ""
-    price = f"{offer.price} an hour"
+    price = f"{hourly(offer)} an hour"
     return f"{one.spec}: {hardware(offer)}{where}{spot}, {price}{whole}{took}{tight}{dated}"
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 import yaml
 
+from backends.offer import Offer
 from launcher import environment
 from launcher.cli import order_view
 from launcher.commands import CONFIG
@@ -19,6 +20,8 @@ from launcher.launch import planned_jobs
 from launcher.on_finish import bills, ending
 from launcher.plan_text import arguments, command_text, hardware, printable
 from launcher.planning import Prepared
+from launcher.quotes.market import STALE
+from launcher.quotes.words import hourly
 from launcher.run import build, limits
 from launcher.run.adding import hardware_of
 from launcher.run.pull import human_bytes
@@ -80,13 +83,15 @@ def _heading(prepared: Prepared) -> None:
     offer = prepared.offer
     rented = hardware(offer)
     if offer.region:
-        rented += f" in {offer.region}" + (", spot" if offer.spot else "")
+        rented += f" in {offer.region}"
+    if offer.spot:
+        rented += ", spot"
     if offer.disk_gib is not None:
         asked = 0 if prepared.run.need is None else prepared.run.need.disk_gib or 0
         least = f" ({asked} asked for, it rents no less)" if 0 < asked < offer.disk_gib else ""
         rented += f", {offer.disk_gib} GiB of disk{least}"
     each = f", {offer.of(1).price} each" if offer.nodes > 1 else ""
-    price = f"{offer.price} an hour{each} ({offer.source})"
+    price = f"{hourly(offer)} an hour{each} ({offer.source}{_age(offer)})"
     if offer.price.amount == 0:
         # Elsewhere nothing is free: who names no price says why.
         price = "no charge" if offer.here else offer.source
@@ -109,6 +114,15 @@ def _heading(prepared: Prepared) -> None:
         spent = cost is not None and limit != prepared.run.max_duration
         why = f": ${cost} are spent then, at this price" if spent else ""
         click.echo(f"  ends by itself after {whole}{why}")
+
+
+def _age(offer: Offer) -> str:
+    """The day of a price that is not of today; an old one is called so."""
+    read = offer.read_at
+    if read is None:
+        return ", of an unknown day, old"
+    days = (datetime.now(UTC) - read).days
+    return "" if days < 1 else f", of {read:%Y-%m-%d}" + (", old" if days > STALE.days else "")
 
 
 def _limit(prepared: Prepared) -> timedelta | None:

@@ -126,6 +126,4 @@ def _together(several: Sequence[Change]) -> Change:
 def _is_better(one: Quote, best: Quote | None) -> bool:
     if best is None:
         return True
-    if one.cost is None or best.cost is None:
-        return float(one.offer.price.amount) < WORTH * float(best.offer.price.amount)
-    return float(one.cost[1].amount) < WORTH * float(best.cost[1].amount)
+    return quote.dollars(one) < WORTH * quote.dollars(best)

@@ -241,9 +241,8 @@ def _above(quoted: Quote, caps: Caps) -> str:
 
 def _key(one: Candidate) -> tuple[int, int, int, float]:
     fits = {"yes": 0, "tight": 1, "unknown": 2, "no": 3}[one.quote.fits]
-    if one.quote.cost is None:  # nobody knows how long it takes: by the hour, after the others
-        return one.rank, fits, 1, float(one.quote.offer.price.amount)
-    return one.rank, fits, 0, float(one.quote.cost[1].amount)
+    # Where nobody knows how long it takes: by the hour, after the others.
+    return one.rank, fits, int(one.quote.cost is None), quote.dollars(one.quote)
 
 
 def _few(ordered: Sequence[Candidate]) -> list[Candidate]:

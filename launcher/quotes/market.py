@@ -48,7 +48,8 @@ def of(names: Sequence[str] | None, need: Need, *, live: bool = False) -> Market
             backend = registry.load(name, state_dir=places.backends_dir())
             found = _offers(backend, need, live=live)
         except FtlaunchError as error:
-            market.silent.append(f"{name}: {error.message}")
+            way_out = f" ({error.hint})" if error.hint else ""
+            market.silent.append(f"{name}: {error.message}{way_out}")
             continue
         if not found:
             market.silent.append(f"{name} has nothing like that")

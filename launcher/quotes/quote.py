@@ -191,6 +191,12 @@ def within(quote: Quote, *, price: Decimal | None, cost: Decimal | None) -> bool
     )
 
 
+def dollars(quote: Quote) -> float:
+    """What offers are compared by: the whole job, else an hour; infinite where no rate is known."""
+    known = quote.offer.dollars(quote.offer.price if quote.cost is None else quote.cost[1])
+    return float("inf") if known is None else float(known)
+
+
 def ordered(quotes: Sequence[Quote], by: Literal["cost", "time"]) -> list[Quote]:
     """What fits first, the cheapest or the quickest of it on top."""
 
@@ -198,8 +204,6 @@ def ordered(quotes: Sequence[Quote], by: Literal["cost", "time"]) -> list[Quote]
         rank = {"yes": 0, "tight": 1, "no": 3, "unknown": 2}[quote.fits]
         if by == "time":
             return rank, float("inf") if quote.hours is None else quote.hours.middle
-        if quote.cost is None:
-            return rank, float(quote.offer.price.amount)
-        return rank, float(quote.cost[1].amount)
+        return rank, dollars(quote)
 
     return sorted(quotes, key=key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backends.offer import Money
+from backends.offer import Money, Offer
 from launcher.estimate import Range
 
 
@@ -14,6 +14,11 @@ def time_words(hours: Range) -> str:
         )
         return f"{likely} min ({low} to {high})"
     return f"{hours.middle:.1f} h ({hours.low:.1f} to {hours.high:.1f})"
+
+
+def hourly(offer: Offer) -> str:
+    """`$0.45`, or `INR 38.72 ($0.45)` where the account pays in another currency."""
+    return str(offer.price) if offer.usd is None else f"{offer.price} ({offer.usd})"
 
 
 def money(cost: tuple[Money, Money, Money]) -> str:

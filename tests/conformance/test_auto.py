@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from auto_run import auto, no_software, programs, refusals, starts
@@ -237,3 +239,48 @@ def test_the_plan_shows_the_order_before_anything_is_spent(world: World, mine: P
     costs = [Decimal(row["cost"][1]) for row in told["order"]]
     assert costs == sorted(costs)
     assert (told["backend"], told["offer"]["gpu"]) == (told["order"][0]["backend"], "L4")
+
+
+def asked(mine: Path, *words: str, **environ: str) -> str:
+    told = {**os.environ, "FTLAUNCH_STATE_DIR": str(mine / "state"), **environ}
+    argv = [FTLAUNCH, *words]
+    return subprocess.run(
+        argv, env=told, cwd=mine, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def lists(mine: Path, **environ: str) -> dict[str, dict[str, Any]]:
+    found = json.loads(asked(mine, "prices", "--json", **environ))["lists"]
+    return {one["backend"]: one for one in found}
+
+
+NOBODY = {"JL_API_KEY": "", "MODAL_TOKEN_ID": "", "MODAL_TOKEN_SECRET": ""}
+
+
+def test_prices_that_were_asked_for_stand_in_when_nobody_can_be(world: World, mine: Path) -> None:
+    assert {lists(mine)[name]["stale"] for name in ("jarvis", "modal")} == {True}
+    told = asked(mine, "prices", "update")
+    assert "jarvis: asked now" in told
+    assert "modal: asked now" in told
+    found = lists(mine, **NOBODY)
+    assert found["jarvis"]["source"] == "Jarvis Labs, as last asked from here"
+    assert found["modal"]["source"] == "Modal, as last asked from here"
+    for one in (found["jarvis"], found["modal"]):
+        assert not one["stale"]
+        assert one["rows"]
+        assert all(row["source"] and row["read_at"] for row in one["rows"])
+    assert any(row["spot"] for row in found["jarvis"]["rows"])
+    plan = asked(mine, "train", "quickstart", "-b", "jarvis", "-g", "L4", "--dry-run", **NOBODY)
+    assert "as last asked from here" in plan
+
+
+def test_an_account_in_rupees_is_shown_both(world: World, mine: Path) -> None:
+    world.jarvis.currency("INR")
+    try:
+        plan = asked(mine, "train", "quickstart", "-b", "jarvis", "-g", "L4", "--dry-run")
+        assert re.search(r"INR [0-9.]+ \(\$0\.45\) an hour", plan), plan
+        told = asked(mine, "train", "quickstart", "-b", "auto", "-g", "L4", "--dry-run", "--json")
+    finally:
+        world.jarvis.currency("USD")
+    order = [row["backend"] for row in json.loads(told)["order"]]
+    assert {"jarvis", "modal"} <= set(order), "what is paid in rupees has no place in the order"
