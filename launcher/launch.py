@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from backends.errors import BadInput, CredentialsMissing, Refused
+from backends.errors import BadInput, CredentialsMissing, FtlaunchError, Refused
 from backends.job import Cache, Environment, LocalFile
 from backends.protocol import Progress
 from launcher import bundle as bundling
@@ -39,6 +39,7 @@ def begin(prepared: Prepared, store: Store, *, progress: Progress) -> RunRecord:
         prepared.run,
         environment=_software(prepared, progress),
         caches=(*prepared.run.caches, *_model_cache(prepared, progress)),
+        workload=_workload(prepared),
     )
     _require_room(run, prepared.output, here=prepared.offer.here)
     run = replace(run, small=_staged(run, places.run_dir(run_id) / "staged"))
@@ -49,6 +50,18 @@ def begin(prepared: Prepared, store: Store, *, progress: Progress) -> RunRecord:
         raise
     conductor.start(run_id)
     return record
+
+
+def _workload(prepared: Prepared) -> str | None:
+    """What the run's measurements will be held against; None where nothing can be estimated."""
+    from launcher.quotes import learning, planned, workload
+
+    try:
+        work = workload.of(prepared.recipe)
+    except FtlaunchError:
+        return None
+    size = prepared.bundle.size_bytes
+    return learning.to_text(learning.Recorded(work, planned.from_hub(prepared), size))
 
 
 def _recorded(prepared: Prepared, store: Store, run_id: str, run: spec.RunSpec) -> RunRecord:

@@ -69,7 +69,7 @@ def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
         )
     passed = preflight.passed(found, secrets=request.secrets) if request.preflight else None
     read = Read(request, found, passed, bundling.gather(found))
-    place, others, left_out, order = _places(read, backend_spec, dry=dry)
+    place, others, left_out, order = _places(read, backend_spec, store, dry=dry)
     settled = read.settled(place)
     run = replace(
         settled.run,
@@ -100,7 +100,7 @@ def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
 
 
 def _places(
-    read: Read, backend_spec: str, *, dry: bool
+    read: Read, backend_spec: str, store: Store, *, dry: bool
 ) -> tuple[Place, list[Place], tuple[str, ...], Order | None]:
     """Where the run goes, where else it may go, why not to others, and how the order came about."""
     request, found = read.request, read.found
@@ -109,7 +109,7 @@ def _places(
         cap = request.max_price or found.launch.budget.max_price
         choice = choosing.choose(backend, need_of(request, found), cap=cap, dry=dry)
         return Place(backend_spec, backend, choice.offer, choice.doubt), [], (), None
-    order = _ordered(read, dry=dry)
+    order = _ordered(read, store, dry=dry)
     possible, left_out, first_error = [], list(order.left_out), None
     for one in order.candidates:
         place = Place(one.spec, one.backend, one.quote.offer, one.doubt)
@@ -129,8 +129,8 @@ def _places(
     return possible[0], possible[1:], texts, replace(order, candidates=shown, left_out=texts)
 
 
-def _ordered(read: Read, *, dry: bool) -> Order:
-    from launcher.quotes import automatic
+def _ordered(read: Read, store: Store, *, dry: bool) -> Order:
+    from launcher.quotes import automatic, learning
 
     request, found = read.request, read.found
     if request.only is not None:
@@ -153,6 +153,7 @@ def _ordered(read: Read, *, dry: bool) -> Order:
         upload_bytes=read.bundle.size_bytes,
         hub=model not in found.launch.models and not (found.base_dir / model).is_dir(),
         only=next(iter(keepers), None),
+        learned=learning.of(store.measurements()),
     )
 
 

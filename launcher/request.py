@@ -27,6 +27,7 @@ class Request:
     extra: tuple[str, ...] = ()
     only: str | None = None
     merge: bool | None = None
+    evaluate: bool | None = None
     max_duration: timedelta | None = None
     max_cost: Decimal | None = None
     max_price: Decimal | None = None
@@ -34,5 +35,7 @@ class Request:
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     max_wait: timedelta | None = None
+    artifacts: tuple[str, ...] = ()
+    """What comes home, in place of what the recipe says."""
     preflight: bool = True
     """Whether the recipe and its data are looked at for mistakes first."""

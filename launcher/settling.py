@@ -99,7 +99,7 @@ class Read:
             image=found.launch.image,
             steps=_steps(found, request),
             extra=request.extra,
-            artifacts=tuple(found.launch.artifacts),
+            artifacts=request.artifacts or tuple(found.launch.artifacts),
             max_duration=request.max_duration or found.launch.budget.max_duration,
             max_cost=request.max_cost or found.launch.budget.max_cost,
             on_finish=request.on_finish or found.launch.on_finish,
@@ -252,4 +252,6 @@ def _steps(found: Recipe, request: Request) -> spec.Steps:
         steps = spec.Steps(preprocess=True, train=False, merge=False, evaluate=False)
     if request.merge is not None:
         steps = replace(steps, merge=request.merge)
+    if request.evaluate is not None:
+        steps = replace(steps, evaluate=request.evaluate)
     return steps

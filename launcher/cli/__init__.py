@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rm": ("launcher.cli.runs", "Forget a run and remove what is kept for it."),
     "recipes": ("launcher.cli.recipes", "List, show or copy the bundled recipes."),
     "estimate": ("launcher.cli.estimate", "Say what a recipe would cost, on every offer there is."),
+    "calibrate": ("launcher.cli.calibrate", "Run a few steps of a recipe to measure a GPU."),
     "prices": ("launcher.cli.prices", "Show the price lists kept here, and ask for them anew."),
     "validate": ("launcher.cli.recipes", "Look for mistakes in a recipe and its data."),
     "migrate": ("launcher.cli.migrate", "Bring a recipe of 2024 to the axolotl of today."),

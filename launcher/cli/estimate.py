@@ -68,17 +68,22 @@ def estimate(
 ) -> int:
     """Say what RECIPE would cost, and where: no account, no network, nothing is started."""
     from backends.offer import Need
+    from launcher import places
     from launcher import recipe as recipes
     from launcher.estimate import shapes
     from launcher.planning import AUTO
-    from launcher.quotes import advice, market, quote, workload
+    from launcher.quotes import advice, learning, market, quote, workload
+    from launcher.store import open_store
 
     found = recipes.load(recipe, sets=sets, data=data, cwd=Path.cwd())
     shape = None if model_config is None else shapes.from_config_file(model_config)
     work = workload.of(found, shape=shape, tokens=tokens)
     need = Need(gpus=gpus, spot=spot, regions=regions, every_count=not gpus)
     there = market.of([backend] if backend and backend != AUTO else None, need, live=live)
-    quotes = quote.ordered(quote.all_of(work, there.offers, hub=not _local(found)), sort)  # type: ignore[arg-type]
+    learned = learning.of(open_store(places.state_dir()).measurements())
+    hub = not _local(found)
+    all_quotes = quote.all_of(work, there.offers, hub=hub, learned=learned)
+    quotes = quote.ordered(all_quotes, sort)  # type: ignore[arg-type]
     fitting = [one for one in quotes if one.fits in {"yes", "tight"}]
     kept = [one for one in fitting if quote.within(one, price=max_price, cost=max_cost)]
     shown = quotes if everything else kept
@@ -90,6 +95,7 @@ def estimate(
     rows_shown = shown if everything else _few(shown)
     if rows_shown:
         _table(rows_shown, market.now())
+        _learned(rows_shown)
     if len(shown) > len(rows_shown):
         click.echo(f"and {len(shown) - len(rows_shown)} more (--all)")
     _below(quotes, fitting, kept)
@@ -102,7 +108,8 @@ def estimate(
         data=data,
         shape=shape,
         tokens=tokens,
-        hub=not _local(found),
+        hub=hub,
+        learned=learned,
     )
     _advise(told, fitting[0] if fitting else None)
     for sentence in there.silent:
@@ -164,6 +171,19 @@ def _table(quotes: list[Quote], now: datetime) -> None:
         rows.append((mark, *_row(one), _age(one, now)))
     table(rows)
     click.echo("** the first that fits, * the first of its backend; ranges hold in 4 of 5 cases")
+
+
+def _learned(quotes: list[Quote]) -> None:
+    """On which GPUs the estimate was drawn to what your own runs took."""
+    from launcher.quotes.words import drawn
+
+    told = {
+        f"{one.offer.gpu} x {one.offer.count}: {text}": None
+        for one in quotes
+        if (text := drawn(one.pace, one.held))
+    }
+    for line in told:
+        click.echo(f"  {line}")
 
 
 def _row(one: Quote) -> tuple[str, ...]:
@@ -240,6 +260,10 @@ def _explain(one: Quote) -> None:
         for name, amount in one.memory.terms.items():
             if amount >= 0.005:
                 click.echo(f"    {name:<12} {amount:8.2f}")
+    from launcher.quotes.words import drawn
+
+    if learned := drawn(one.pace, one.held):
+        click.echo(f"  {learned}")
     for name, took in one.phases.items():
         if took.high:
             click.echo(
@@ -267,6 +291,13 @@ def _document(one: Quote, now: datetime) -> dict[str, Any]:
         "cost": None
         if one.cost is None
         else dict(zip(("low", "likely", "high"), (str(m.amount) for m in one.cost), strict=True)),
+        "learned": {
+            "runs": max(one.pace.runs, one.held.runs),
+            "time_factor": one.pace.factor,
+            "time_weight": one.pace.weight,
+            "memory_factor": one.held.factor,
+            "memory_weight": one.held.weight,
+        },
         "currency": offer.price.currency,
         "price_per_hour": str(offer.price.amount),
         "usd_per_hour": None if (usd := offer.dollars(offer.price)) is None else str(usd),

@@ -179,11 +179,13 @@ def _upload(prepared: Prepared, store: Store) -> None:
 
 def _quote(prepared: Prepared, store: Store) -> None:
     """Time, dollars and memory of the whole job, where they can be estimated."""
+    from launcher.quotes import learning
     from launcher.quotes.planned import quoted
-    from launcher.quotes.words import money, time_words
+    from launcher.quotes.words import drawn, money, time_words
 
     sent = upload(prepared, store)
-    found = quoted(prepared, upload_bytes=0 if sent is None else sent.size_bytes)
+    size = 0 if sent is None else sent.size_bytes
+    found = quoted(prepared, upload_bytes=size, learned=learning.of(store.measurements()))
     if found is None or found.memory is None:
         return
     held = found.memory
@@ -193,6 +195,8 @@ def _quote(prepared: Prepared, store: Store) -> None:
         click.echo(f"  about {time_words(found.hours)}{whole}; {memory} (an estimate)")
     else:
         click.echo(f"  {memory} (an estimate; how long it takes is not known)")
+    if learned := drawn(found.pace, found.held):
+        click.echo(f"  {learned}")
     if found.fits == "no":
         click.echo(
             f"warning: it will hardly fit: it takes about {held.nvml.middle:.0f} GiB on each GPU, "

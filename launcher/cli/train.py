@@ -6,11 +6,14 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from launcher.cli import options
+
+if TYPE_CHECKING:
+    from launcher.request import Request
 
 _EXTRA = "ftlaunch.extra"
 
@@ -157,11 +160,8 @@ def _go(
     as_json: bool,
     merge: bool | None = None,
 ) -> int:
-    from launcher import launch, places, planning
-    from launcher.cli import agreeing, following, order_view, plan_view
     from launcher.on_finish import OnFinish
     from launcher.request import Request
-    from launcher.store import open_store
 
     request = Request(
         source=recipe,
@@ -185,13 +185,25 @@ def _go(
         env={**(read_env_file(env_file) if env_file else {}), **dict(variables)},
         secrets=secrets,
     )
-    store = open_store(places.state_dir())
     if no_preflight:
         click.echo(_UNCHECKED, err=True)
+    code, _ = go(request, detach=detach, yes=yes, dry_run=dry_run, as_json=as_json)
+    return code
+
+
+def go(
+    request: Request, *, detach: bool, yes: bool, dry_run: bool, as_json: bool
+) -> tuple[int, str | None]:
+    """Plan, agree, launch and follow: the exit code, and the run's id if there is one."""
+    from launcher import launch, places, planning
+    from launcher.cli import agreeing, following, order_view, plan_view
+    from launcher.store import open_store
+
+    store = open_store(places.state_dir())
     prepared = planning.prepare(request, store, dry=dry_run)
     if dry_run:
         plan_view.show(prepared, store, as_json=as_json)
-        return 0
+        return 0, None
     launch.require_secrets(prepared.run.secrets)
     plan_view.show_brief(prepared, store, quiet=as_json)
     if not yes and order_view.may_bill(prepared):
@@ -199,7 +211,7 @@ def _go(
     run = launch.begin(prepared, store, progress=following.start_up(quiet=as_json))
     if detach and not as_json:
         plan_view.warn_of_bills(prepared)
-    return following.follow(store, run, detach=detach, as_json=as_json)
+    return following.follow(store, run, detach=detach, as_json=as_json), run.id
 
 
 def read_env_file(path: Path) -> dict[str, str]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from launcher.estimate.config import setup_of
 from launcher.estimate.duration import Duration, duration
 from launcher.estimate.gpus import GpuKind
-from launcher.estimate.memory import MemoryEstimate, memory
+from launcher.estimate.memory import MemoryEstimate, corrected, memory
 from launcher.estimate.ranges import Range
 from launcher.estimate.setup import Setup
 from launcher.estimate.shape import Shape
@@ -31,6 +31,7 @@ __all__ = [
     "Setup",
     "Shape",
     "SpeedEstimate",
+    "corrected",
     "duration",
     "memory",
     "setup_of",

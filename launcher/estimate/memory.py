@@ -7,7 +7,8 @@ the estimate speaks GiB.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from launcher.estimate import activations, weights
@@ -144,6 +145,31 @@ def _dequantised(shape: Shape, setup: Setup) -> float:
     return 2.0 * widest / setup.tensor
 
 
+def corrected(estimate: MemoryEstimate, change: Callable[[Range], Range]) -> MemoryEstimate:
+    """The estimate with its bytes of tensors changed by what was measured, and the rest with them.
+
+    change  maps the range of `alloc`; what the driver holds besides stays as it is
+    """
+    context = estimate.nvml.middle - estimate.reserved.middle
+    alloc = change(estimate.alloc)
+    slack = estimate.reserved.middle / estimate.alloc.middle
+    reserved = alloc * slack
+    nvml = Range(reserved.low + context, reserved.middle + context, reserved.high + context)
+    return replace(
+        estimate,
+        alloc=alloc,
+        reserved=reserved,
+        nvml=nvml,
+        verdict=_verdict(alloc.middle, context, nvml.high, estimate.usable),
+    )
+
+
+def _verdict(alloc: float, context: float, nvml_high: float, usable: float) -> Verdict:
+    if alloc * FITTED["tight"] + context > usable:
+        return "no"
+    return "tight" if nvml_high > usable else "fits"
+
+
 def _told(terms: dict[str, float], phase: str, gpu: GpuKind, count: int) -> MemoryEstimate:
     """The estimate from the peak's bytes: the allocator's share, the context, the verdict."""
     alloc = sum(terms.values()) / GIB
@@ -154,13 +180,7 @@ def _told(terms: dict[str, float], phase: str, gpu: GpuKind, count: int) -> Memo
     several = "_many" if count > 1 else ""
     low, high = FITTED[f"memory_low{several}"], FITTED[f"memory_high{several}"]
     # The allocator gives back what it caches before it gives up.
-    needed = alloc * FITTED["tight"] + context
-    if needed > gpu.usable_gib:
-        verdict: Verdict = "no"
-    elif nvml * high > gpu.usable_gib:
-        verdict = "tight"
-    else:
-        verdict = "fits"
+    verdict = _verdict(alloc, context, nvml * high, gpu.usable_gib)
     return MemoryEstimate(
         alloc=Range(alloc * low, alloc, alloc * high),
         reserved=Range(reserved * low, reserved, reserved * high),

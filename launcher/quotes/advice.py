@@ -10,6 +10,7 @@ from backends.errors import FtlaunchError
 from launcher import recipe as recipes
 from launcher.estimate import Setup, Shape
 from launcher.quotes import quote, workload
+from launcher.quotes.learning import NOTHING, Learned
 from launcher.quotes.market import Priced
 from launcher.quotes.quote import Quote
 from launcher.quotes.workload import Workload
@@ -86,6 +87,7 @@ def advice(
     shape: Shape | None = None,
     tokens: int | None = None,
     hub: bool = True,
+    learned: Learned = NOTHING,
 ) -> list[Advice]:
     """What makes the recipe fit where it does not, or cheaper than `best`.
 
@@ -99,7 +101,7 @@ def advice(
             other = workload.of(changed, shape=shape, tokens=tokens)
         except FtlaunchError:
             return None
-        quotes = quote.ordered(quote.all_of(other, offers, hub=hub), "cost")
+        quotes = quote.ordered(quote.all_of(other, offers, hub=hub, learned=learned), "cost")
         fits = bool(quotes) and quotes[0].fits in {"yes", "tight"}
         return quotes[0] if fits and _is_better(quotes[0], best) else None
 

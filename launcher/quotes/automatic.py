@@ -21,6 +21,7 @@ from backends.offer import Need
 from backends.protocol import Backend
 from launcher import choosing, places
 from launcher.quotes import quote, workload
+from launcher.quotes.learning import NOTHING, Learned
 from launcher.quotes.market import Priced
 from launcher.quotes.quote import Quote
 from launcher.quotes.workload import Workload
@@ -75,6 +76,7 @@ def order(
     upload_bytes: int = 0,
     hub: bool = True,
     only: str | None = None,
+    learned: Learned = NOTHING,
 ) -> Order:
     """Every place that fits and keeps the caps, over all backends that can be asked.
 
@@ -83,6 +85,7 @@ def order(
     the number that is cheapest.
     dry   nothing will be rented: dated price lists stand in for what cannot be asked
     only  the one backend that is possible, whose kept secrets the job needs
+    learned  from earlier runs
     Raises CredentialsMissing, Refused, Capped or NoCapacity where there is none, BadInput for a
     model of no known shape, Refused for a way of training that cannot be estimated.
     """
@@ -99,7 +102,7 @@ def order(
     ]
     if not found:
         market.refuse()
-    priced = _quoted(work, found, upload_bytes=upload_bytes, hub=hub)
+    priced = _quoted(work, found, learned, upload_bytes=upload_bytes, hub=hub)
     fitting = _fitting(priced, market.left_out, named=named)
     if not fitting:
         _fits_nowhere(priced)
@@ -174,13 +177,19 @@ class _Market:
 
 
 def _quoted(
-    work: Workload | None, asked: Sequence[_Asked], *, upload_bytes: int, hub: bool
+    work: Workload | None,
+    asked: Sequence[_Asked],
+    learned: Learned,
+    *,
+    upload_bytes: int,
+    hub: bool,
 ) -> list[Candidate]:
     if work is None:
         quotes = [Quote(one.priced, "unknown", None, {}, None, None) for one in asked]
     else:
         offers = [one.priced for one in asked]
-        quotes = quote.all_of(work, offers, upload_bytes=upload_bytes, hub=hub)
+        sent = upload_bytes
+        quotes = quote.all_of(work, offers, upload_bytes=sent, hub=hub, learned=learned)
     return [
         Candidate(one.backend, quoted, one.rank, one.doubt)
         for one, quoted in zip(asked, quotes, strict=True)

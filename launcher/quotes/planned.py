@@ -5,14 +5,18 @@ from __future__ import annotations
 from backends.errors import FtlaunchError
 from launcher.planning import Prepared
 from launcher.quotes import quote, workload
+from launcher.quotes.learning import NOTHING, Learned
 from launcher.quotes.market import Priced
 from launcher.quotes.quote import Quote
 
 
-def quoted(prepared: Prepared, *, upload_bytes: int = 0) -> Quote | None:
+def quoted(
+    prepared: Prepared, *, upload_bytes: int = 0, learned: Learned = NOTHING
+) -> Quote | None:
     """None where it cannot be estimated: no GPU, a model nobody knows, a way nobody has measured.
 
     upload_bytes  that travel from this computer
+    learned       from earlier runs
     """
     if prepared.offer.gpu is None or prepared.request.only is not None:
         return None
@@ -21,9 +25,14 @@ def quoted(prepared: Prepared, *, upload_bytes: int = 0) -> Quote | None:
     except FtlaunchError:
         return None
     priced = Priced(prepared.backend_spec, prepared.offer)
-    hub = prepared.model is None and not _is_here(prepared)
-    (found,) = quote.all_of(work, [priced], upload_bytes=upload_bytes, hub=hub)
+    hub = from_hub(prepared)
+    (found,) = quote.all_of(work, [priced], upload_bytes=upload_bytes, hub=hub, learned=learned)
     return None if found.fits == "unknown" else found
+
+
+def from_hub(prepared: Prepared) -> bool:
+    """Whether the job fetches the base model from a hub."""
+    return prepared.model is None and not _is_here(prepared)
 
 
 def _is_here(prepared: Prepared) -> bool:

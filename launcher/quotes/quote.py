@@ -10,8 +10,17 @@ from typing import Literal
 
 from backends.errors import BadInput
 from backends.offer import Money, Offer
-from launcher.estimate import GpuKind, MemoryEstimate, Range, duration, gpus, memory
+from launcher.estimate import (
+    GpuKind,
+    MemoryEstimate,
+    Range,
+    corrected,
+    duration,
+    gpus,
+    memory,
+)
 from launcher.quotes import assumed
+from launcher.quotes.learning import NONE, NOTHING, Correction, Learned
 from launcher.quotes.market import Priced
 from launcher.quotes.workload import Workload
 
@@ -29,6 +38,7 @@ class Quote:
     phases    seconds by name, in order
     hours     of the whole job; None where nobody knows how much there is to train on
     cost      low, likely and high, of the whole job, in the offer's currency; None likewise
+    pace      how the time of a step was corrected by earlier runs; held: how the memory was
     """
 
     priced: Priced
@@ -37,6 +47,8 @@ class Quote:
     phases: Mapping[str, Range]
     hours: Range | None
     cost: tuple[Money, Money, Money] | None
+    pace: Correction = NONE
+    held: Correction = NONE
 
     @property
     def offer(self) -> Offer:
@@ -45,14 +57,20 @@ class Quote:
 
 
 def all_of(
-    work: Workload, offers: Sequence[Priced], *, upload_bytes: int = 0, hub: bool = True
+    work: Workload,
+    offers: Sequence[Priced],
+    *,
+    upload_bytes: int = 0,
+    hub: bool = True,
+    learned: Learned = NOTHING,
 ) -> list[Quote]:
     """A quote for every offer, in the order of `offers`.
 
     upload_bytes  that travel from this computer
     hub           the base model comes from a hub, to where the job runs
+    learned       from earlier runs
     """
-    known: dict[tuple[str, int], tuple[MemoryEstimate, Range | None]] = {}
+    known: dict[tuple[str, int], _Trained] = {}
     quotes = []
     for priced in offers:
         kind = _kind(priced.offer)
@@ -61,8 +79,9 @@ def all_of(
             continue
         key = (kind.name, priced.offer.count)
         if key not in known:
-            known[key] = _trained(work, kind, priced.offer.count)
-        quotes.append(_quote(work, priced, *known[key], upload_bytes=upload_bytes, hub=hub))
+            known[key] = _trained(work, kind, priced.offer.count, learned)
+        sent = upload_bytes
+        quotes.append(_quote(work, priced, known[key], learned, upload_bytes=sent, hub=hub))
     return quotes
 
 
@@ -75,12 +94,29 @@ def _kind(offer: Offer) -> GpuKind | None:
         return None
 
 
-def _trained(work: Workload, kind: GpuKind, count: int) -> tuple[MemoryEstimate, Range | None]:
+@dataclass(frozen=True)
+class _Trained:
     """Memory of one GPU, and seconds of training and evaluating; None: of nobody knows how much."""
-    held = memory(work.shape, work.setup_longest, kind, count)
+
+    memory: MemoryEstimate
+    seconds: Range | None
+    pace: Correction = NONE
+    held: Correction = NONE
+
+
+def _trained(work: Workload, kind: GpuKind, count: int, learned: Learned) -> _Trained:
+    held = learned.memory(work, kind, count)
+    pace = learned.pace(work, kind, count)
+    took = memory(work.shape, work.setup_longest, kind, count)
+    took = took if held is NONE else corrected(took, held.of)
+    seconds = _seconds(work, kind, count)
+    return _Trained(took, None if seconds is None else pace.of(seconds), pace, held)
+
+
+def _seconds(work: Workload, kind: GpuKind, count: int) -> Range | None:
     tokens = None if work.data is None else work.data.tokens
     if tokens is None and work.max_steps is None:
-        return held, None
+        return None
     setup = work.setup_fed
     of_step = setup.micro_batch * setup.seq_len * setup.grad_accum * setup.rows_per_sample
     took = duration(
@@ -93,24 +129,35 @@ def _trained(work: Workload, kind: GpuKind, count: int) -> tuple[MemoryEstimate,
         max_steps=work.max_steps,
         evaluations=0,
     )
-    return held, took.total_s
+    return took.total_s
 
 
 def _quote(
     work: Workload,
     priced: Priced,
-    held: MemoryEstimate,
-    trained: Range | None,
+    trained: _Trained,
+    learned: Learned,
     *,
     upload_bytes: int,
     hub: bool,
 ) -> Quote:
-    fits = _FITS[held.verdict]
-    if trained is None:
-        return Quote(priced, fits, held, {}, None, None)
-    phases = _phases(work, priced, trained, upload_bytes=upload_bytes, hub=hub)
-    seconds = _sum(phases.values())
-    return Quote(priced, fits, held, phases, seconds * (1 / 3600), _cost(priced.offer, phases))
+    how = {"pace": trained.pace, "held": trained.held}
+    fits = _FITS[trained.memory.verdict]
+    if trained.seconds is None:
+        return Quote(priced, fits, trained.memory, {}, None, None, **how)
+    now = _phases(work, priced, trained.seconds, upload_bytes=upload_bytes, hub=hub)
+    name = priced.backend.partition(":")[0]
+    phases = learned.phases(name, now, _surrounding) if learned.known else now
+    hours = _sum(phases.values()) * (1 / 3600)
+    cost = _cost(priced.offer, phases)
+    return Quote(priced, fits, trained.memory, phases, hours, cost, **how)
+
+
+def _surrounding(
+    work: Workload, offer: Offer, backend: str, hub: bool, upload_bytes: int
+) -> dict[str, Range]:
+    """What surrounds a training, of an earlier run."""
+    return _phases(work, Priced(backend, offer), ZERO, upload_bytes=upload_bytes, hub=hub)
 
 
 def _phases(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from backends.offer import Money, Offer
 from launcher.estimate import Range
+from launcher.quotes.learning import Correction
 
 
 def time_words(hours: Range) -> str:
@@ -19,6 +20,21 @@ def time_words(hours: Range) -> str:
 def hourly(offer: Offer) -> str:
     """`$0.45`, or `INR 38.72 ($0.45)` where the account pays in another currency."""
     return str(offer.price) if offer.usd is None else f"{offer.price} ({offer.usd})"
+
+
+def drawn(pace: Correction, held: Correction) -> str:
+    """How an estimate was drawn to earlier runs; empty where there was none."""
+    told = [
+        f"{name} x {one.factor:.2f} (weight {one.weight:.0%})"
+        for name, one in (("time", pace), ("memory", held))
+        if one.runs
+    ]
+    if not told:
+        return ""
+    runs = max(pace.runs, held.runs)
+    same = max(pace.same, held.same)
+    mine = f", {same} of this recipe" if same else ""
+    return f"drawn to {runs} of your own runs{mine}: {', '.join(told)}"
 
 
 def money(cost: tuple[Money, Money, Money]) -> str:

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from backends.errors import FtlaunchError, MayStillBill, NoCapacity, Unsure
 from backends.lease import Phase
 from launcher import places
-from launcher.run import closing, given, spec
+from launcher.run import closing, given, measuring, spec
 from launcher.run.desk import Desk
 from launcher.run.launching import Told, launched
 from launcher.run.loaded import Backends
@@ -169,6 +169,7 @@ class Conductor:
         job = self._store.job(job.id)
         if job.pulled_at is None:
             closing.bring_home(self._desk, job)
+            measuring.record(self._desk, self._store.job(job.id))
         self._home.add(job.id)
         if not self._lends(job, [j for j in self._store.jobs(self._desk.run.id) if j.open]):
             closing.let_go(self._desk, self._store.job(job.id))

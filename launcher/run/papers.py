@@ -152,6 +152,7 @@ def _run_at(spec: RunSpec, staged: Path, locks: Path) -> RunSpec:
         spec,
         elsewhere=(),  # a machine has no say in what else is rented
         left_out=(),
+        workload=None,
         small=_at(spec.small, staged),
         data=_at(spec.data, staged),
         caches=_caches_at(spec.caches, staged),

@@ -102,6 +102,7 @@ class RunSpec:
     image     a published image by its digest, where the provider takes one; None: our lock
     elsewhere where the training goes when there is no capacity, the best first; empty: nowhere
     left_out  other places that were looked at, and why it cannot go there, a sentence each
+    workload  what is estimated for it, in the form of `quotes.learning`; None: nothing can be
     max_wait  how long it waits in a provider's queue while there is one of `elsewhere`
     """
 
@@ -128,6 +129,7 @@ class RunSpec:
     elsewhere: tuple[Elsewhere, ...] = ()
     left_out: tuple[str, ...] = ()
     max_wait: timedelta | None = None
+    workload: str | None = None
 
     @property
     def full(self) -> bool:

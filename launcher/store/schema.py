@@ -76,6 +76,20 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX jobs_kept ON jobs (id)
         WHERE closed_at IS NOT NULL AND files IS NOT NULL AND backend <> 'local';
     """,
+    """
+    CREATE TABLE measurements (
+        job      TEXT PRIMARY KEY,
+        at       TEXT NOT NULL,
+        backend  TEXT NOT NULL,
+        gpu      TEXT,
+        count    INTEGER NOT NULL,
+        method   TEXT NOT NULL,
+        step_s   REAL,
+        peak_gib REAL,
+        seconds  TEXT NOT NULL,
+        workload TEXT NOT NULL
+    ) STRICT;
+    """,
 )
 
 

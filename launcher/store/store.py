@@ -9,11 +9,12 @@ from backends.errors import Refused
 from launcher.store.events import Events
 from launcher.store.jobs import Jobs
 from launcher.store.journal import connect
+from launcher.store.measurements import Measurements
 from launcher.store.runs import Runs
 from launcher.store.uplinks import Uplinks
 
 
-class Store(Runs, Jobs, Events, Uplinks):
+class Store(Runs, Jobs, Events, Uplinks, Measurements):
     """The journal. Every method is one transaction."""
 
 
