@@ -130,7 +130,7 @@ def _places(
 
 
 def _ordered(read: Read, store: Store, *, dry: bool) -> Order:
-    from launcher.quotes import automatic, learning
+    from launcher.quotes import automatic, learning, quote
 
     request, found = read.request, read.found
     if request.only is not None:
@@ -144,7 +144,7 @@ def _ordered(read: Read, store: Store, *, dry: bool) -> Order:
     return automatic.order(
         found,
         need_of(request, found),
-        automatic.Caps(
+        quote.Caps(
             request.max_price or budget.max_price,
             request.max_cost or budget.max_cost,
             request.max_duration or budget.max_duration,

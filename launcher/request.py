@@ -21,6 +21,7 @@ class Request:
     backend: str | None = None
     gpus: tuple[tuple[str, int], ...] = ()
     spot: bool = False
+    regions: tuple[str, ...] = ()
     recover: bool = False
     name: str | None = None
     output: Path | None = None

@@ -128,7 +128,7 @@ def need_of(request: Request, found: Recipe) -> Need:
         disk_gib=hardware.disk,
         spot=request.spot or hardware.spot,
         recover=request.recover or hardware.recover,
-        regions=tuple(hardware.regions),
+        regions=request.regions or tuple(hardware.regions),
         nodes=hardware.nodes,
         plain_memory_gib=_plain_memory(found),
     )

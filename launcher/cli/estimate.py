@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +28,10 @@ _SHOWN = 12
 @click.option("--set", "sets", multiple=True, metavar="A.B=C", help="Override a config key.")
 @click.option("--data", type=click.Path(path_type=Path), help="Use this file as the data.")
 @click.option("--spot", is_flag=True, help="Spot prices.")
-@click.option("--region", "regions", multiple=True, help="Only there.")
+@options.regions
 @click.option("--max-price", type=options.Dollars(), help="Dollars an hour, at most.")
 @click.option("--max-cost", type=options.Dollars(), help="Dollars for the whole job, at most.")
+@click.option("--max-duration", type=options.Duration(), help="Of the whole job, at most.")
 @click.option("--tokens", type=click.IntRange(min=1), help="Of one epoch, when nobody can count.")
 @click.option(
     "--model-config",
@@ -58,6 +59,7 @@ def estimate(
     regions: tuple[str, ...],
     max_price: Decimal | None,
     max_cost: Decimal | None,
+    max_duration: timedelta | None,
     tokens: int | None,
     model_config: Path | None,
     sort: str,
@@ -85,7 +87,8 @@ def estimate(
     all_quotes = quote.all_of(work, there.offers, hub=hub, learned=learned)
     quotes = quote.ordered(all_quotes, sort)  # type: ignore[arg-type]
     fitting = [one for one in quotes if one.fits in {"yes", "tight"}]
-    kept = [one for one in fitting if quote.within(one, price=max_price, cost=max_cost)]
+    caps = quote.Caps(max_price, max_cost, max_duration)
+    kept = [one for one in fitting if not quote.above(one, caps)]
     shown = quotes if everything else kept
     if as_json:
         rows = [_document(one, market.now()) for one in shown]

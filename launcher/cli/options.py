@@ -147,3 +147,7 @@ gpu = click.option(
     default=(),
     help="H100, A100-80GB:2, ranked: H100,A100; cpu for none.",
 )
+
+regions = click.option(
+    "--region", "--regions", "regions", multiple=True, metavar="NAME", help="Only there."
+)

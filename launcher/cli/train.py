@@ -69,6 +69,7 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="With -b auto: so long in a queue before the next offer is tried (10m).",
             ),
             click.option("--spot", is_flag=True, help="Use spot capacity."),
+            options.regions,
             click.option(
                 "--recover", is_flag=True, help="Go on by itself when the machine is taken away."
             ),
@@ -153,6 +154,7 @@ def _go(
     on_finish: str | None,
     no_preflight: bool,
     spot: bool,
+    regions: tuple[str, ...],
     recover: bool,
     variables: tuple[tuple[str, str], ...],
     env_file: Path | None,
@@ -171,6 +173,7 @@ def _go(
         gpus=gpus,
         preflight=not no_preflight,
         spot=spot,
+        regions=regions,
         recover=recover,
         name=name,
         output=output,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from decimal import Decimal
 from typing import NoReturn
 
 from backends import registry
@@ -23,21 +21,12 @@ from launcher import choosing, places
 from launcher.quotes import quote, workload
 from launcher.quotes.learning import NOTHING, Learned
 from launcher.quotes.market import Priced
-from launcher.quotes.quote import Quote
+from launcher.quotes.quote import Caps, Quote
 from launcher.quotes.workload import Workload
 from launcher.recipe import Recipe
 
 MOST = 8
 """So many places are tried, and one of each backend besides."""
-
-
-@dataclass(frozen=True)
-class Caps:
-    """What a place may cost at most: dollars an hour and in all, and the time of the whole job."""
-
-    price: Decimal | None = None
-    cost: Decimal | None = None
-    duration: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -223,29 +212,13 @@ def _within(found: Sequence[Candidate], caps: Caps, left_out: list[str]) -> list
     kept = []
     why: dict[str, list[str]] = {}
     for one in found:
-        reason = _above(one.quote, caps)
+        reason = quote.above(one.quote, caps)
         if not reason:
             kept.append(one)
         else:
             why.setdefault(f"{one.spec}: above {reason}", []).append(_kind(one))
     left_out += [f"{text}: {', '.join(dict.fromkeys(kinds))}" for text, kinds in why.items()]
     return kept
-
-
-def _above(quoted: Quote, caps: Caps) -> str:
-    """The limit that an offer would break; what nobody can tell beforehand is ended by it later."""
-    price = quoted.offer.price
-    limited = caps.price is not None or caps.cost is not None
-    if limited and price.amount > 0 and price.currency != "USD":
-        return f"limits in dollars, as it is paid in {price.currency}"
-    if caps.price is not None and price.amount > caps.price:
-        return f"${caps.price} an hour"
-    if caps.cost is not None and quoted.cost is not None and quoted.cost[1].amount > caps.cost:
-        return f"${caps.cost} in all"
-    hours = None if caps.duration is None else caps.duration.total_seconds() / 3600
-    if hours is not None and quoted.hours is not None and quoted.hours.middle > hours:
-        return f"{caps.duration}"
-    return ""
 
 
 def _key(one: Candidate) -> tuple[int, int, int, float]:

@@ -226,16 +226,29 @@ def _sum(ranges: Iterable[Range]) -> Range:
     return Range(max(0.0, middle - below), middle, middle + above)
 
 
-def within(quote: Quote, *, price: Decimal | None, cost: Decimal | None) -> bool:
-    """Whether a quote keeps to dollars an hour, and dollars in all."""
-    offer = quote.offer
-    if price is not None and (offer.price.currency != "USD" or offer.price.amount > price):
-        return False
-    if cost is None:
-        return True
-    return (
-        quote.cost is not None and quote.cost[1].currency == "USD" and quote.cost[1].amount <= cost
-    )
+@dataclass(frozen=True)
+class Caps:
+    """What an offer may cost at most: dollars an hour and in all, and the time of the whole job."""
+
+    price: Decimal | None = None
+    cost: Decimal | None = None
+    duration: timedelta | None = None
+
+
+def above(quote: Quote, caps: Caps) -> str:
+    """The limit that an offer would break, in a phrase; empty: none, or nobody can tell before."""
+    price = quote.offer.price
+    limited = caps.price is not None or caps.cost is not None
+    if limited and price.amount > 0 and price.currency != "USD":
+        return f"limits in dollars, as it is paid in {price.currency}"
+    if caps.price is not None and price.amount > caps.price:
+        return f"${caps.price} an hour"
+    if caps.cost is not None and quote.cost is not None and quote.cost[1].amount > caps.cost:
+        return f"${caps.cost} in all"
+    hours = None if caps.duration is None else caps.duration.total_seconds() / 3600
+    if hours is not None and quote.hours is not None and quote.hours.middle > hours:
+        return f"{caps.duration}"
+    return ""
 
 
 def dollars(quote: Quote) -> float:

@@ -26,7 +26,8 @@ from backends.protocol import Backend
 from launcher import recipe as recipes
 from launcher.planning import prepare
 from launcher.quotes import automatic
-from launcher.quotes.automatic import Caps, Order, order
+from launcher.quotes.automatic import Order, order
+from launcher.quotes.quote import Caps
 from launcher.recipe import Recipe
 from launcher.request import Request
 from launcher.store import open_store

@@ -81,6 +81,12 @@ def test_limits_that_nothing_keeps_name_the_nearest(capsys: pytest.CaptureFixtur
     assert "nothing that fits keeps to the limits; nearest is T4 x 1 at modal" in out
 
 
+def test_a_limit_of_time_keeps_what_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["quickstart", "-b", "jarvis", "-g", "L4", "--regions", "IN2"]
+    assert "nothing that fits keeps to the limits" in ask(capsys, *argv, "--max-duration", "9s")[1]
+    assert "** " in ask(capsys, *argv, "--max-duration", "9h")[1]
+
+
 def test_data_of_nobody_knows_what_size_are_asked_for(
     apart: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -103,8 +103,8 @@ def test_what_fits_comes_first_and_the_cheapest_of_it() -> None:
 )
 def test_limits_hold(price: str | None, cost: str | None, kept: bool) -> None:
     found = of(priced("H100", "3.95"))
-    limits = {"price": price and Decimal(price), "cost": cost and Decimal(cost)}
-    assert quote.within(found, **limits) is kept  # type: ignore[arg-type]
+    caps = quote.Caps(Decimal(price) if price else None, Decimal(cost) if cost else None)
+    assert (not quote.above(found, caps)) is kept
 
 
 def test_spreads_add_up_as_squares() -> None:
