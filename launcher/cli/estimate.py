@@ -72,6 +72,7 @@ def estimate(
     from backends.offer import Need
     from launcher import places
     from launcher import recipe as recipes
+    from launcher.cli.looking import chosen
     from launcher.estimate import shapes
     from launcher.planning import AUTO
     from launcher.quotes import advice, learning, market, quote, workload
@@ -81,7 +82,9 @@ def estimate(
     shape = None if model_config is None else shapes.from_config_file(model_config)
     work = workload.of(found, shape=shape, tokens=tokens)
     need = Need(gpus=gpus, spot=spot, regions=regions, every_count=not gpus)
-    there = market.of([backend] if backend and backend != AUTO else None, need, live=live)
+    names = chosen(None if backend == AUTO else backend)
+    market.require_known(need, names)
+    there = market.of(names, need, live=live)
     learned = learning.of(open_store(places.state_dir()).measurements())
     hub = not _local(found)
     all_quotes = quote.all_of(work, there.offers, hub=hub, learned=learned)

@@ -20,7 +20,7 @@ from backends.protocol import Backend
 from launcher import choosing, places
 from launcher.quotes import quote, workload
 from launcher.quotes.learning import NOTHING, Learned
-from launcher.quotes.market import Priced
+from launcher.quotes.market import Priced, require_known
 from launcher.quotes.quote import Caps, Quote
 from launcher.quotes.workload import Workload
 from launcher.recipe import Recipe
@@ -76,10 +76,12 @@ def order(
     only  the one backend that is possible, whose kept secrets the job needs
     learned  from earlier runs
     Raises CredentialsMissing, Refused, Capped or NoCapacity where there is none, BadInput for a
-    model of no known shape, Refused for a way of training that cannot be estimated.
+    GPU that nobody knows and a model of no known shape, Refused for a way of training that cannot
+    be estimated.
     """
     named = bool(need.gpus) or need.cpu_only
     work = None if need.cpu_only else workload.of(recipe)
+    require_known(need, registry.names())
     market = _Market(dry=dry, left_out=[])
     if only is not None:
         market.left_out.append(f"only {only} keeps the secrets that are asked for")

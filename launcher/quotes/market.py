@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from backends import registry
-from backends.errors import CredentialsMissing, FtlaunchError, Unreachable
+from backends.errors import BadInput, CredentialsMissing, FtlaunchError, Unreachable
 from backends.offer import Need, Offer
 from backends.protocol import Backend
 from launcher import places
+from launcher.estimate import gpus
 
 STALE = timedelta(days=30)
 """A price list older than this is marked."""
@@ -55,6 +56,25 @@ def of(names: Sequence[str] | None, need: Need, *, live: bool = False) -> Market
             market.silent.append(f"{name} has nothing like that")
         market.offers.extend(Priced(name, offer) for offer in found)
     return market
+
+
+def require_known(need: Need, names: Sequence[str]) -> None:
+    """Raises BadInput, with the nearest names, for a GPU that nobody rents and no table has."""
+    for kind, _ in need.gpus:
+        try:
+            gpus.find(kind.rstrip("!"))
+        except BadInput:
+            if not any(_rents(name, kind) for name in names):
+                raise
+
+
+def _rents(name: str, kind: str) -> bool:
+    """Whether a backend has such a GPU by its dated list; one that cannot say may have it."""
+    try:
+        backend = registry.load(name, state_dir=places.backends_dir())
+        return bool(backend.offers(Need(gpus=((kind, 1),)), live=False))
+    except FtlaunchError:
+        return True
 
 
 def _offers(backend: Backend, need: Need, *, live: bool) -> Sequence[Offer]:

@@ -24,6 +24,7 @@ from backends.errors import (
 from backends.offer import Money, Need, Offer
 from backends.protocol import Backend
 from launcher import recipe as recipes
+from launcher.cli import order_view
 from launcher.planning import prepare
 from launcher.quotes import automatic
 from launcher.quotes.automatic import Order, order
@@ -279,3 +280,21 @@ def test_what_auto_is_not_for(
 ) -> None:
     with pytest.raises(BadInput, match=words):
         planned(tmp_path / "mine.yml", tmp_path, **more)
+
+
+@pytest.mark.parametrize(
+    ("prices", "words"),
+    [
+        (("0.44", "1.69"), "$0.44, or elsewhere up to $1.69,"),
+        (("0.44",), "$0.44"),
+        (("0.44", "0.44"), "$0.44"),
+    ],
+)
+def test_the_question_names_the_dearest_that_may_come(
+    shops: Opened, recipe: Recipe, tmp_path: Path, prices: tuple[str, ...], words: str
+) -> None:
+    names = ("jarvis", "modal")
+    shops({name: [of(name, "L4", price)] for name, price in zip(names, prices, strict=False)})
+    made = planned(tmp_path / "mine.yml", tmp_path, backend="auto")
+    assert order_view.may_bill(made)
+    assert order_view.price_words(made) == words

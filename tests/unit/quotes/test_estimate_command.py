@@ -81,6 +81,18 @@ def test_limits_that_nothing_keeps_name_the_nearest(capsys: pytest.CaptureFixtur
     assert "nothing that fits keeps to the limits; nearest is T4 x 1 at modal" in out
 
 
+def test_a_gpu_that_nobody_knows_is_refused_with_the_nearest_names(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for command_line in (["estimate", "quickstart"], ["train", "quickstart", "-b", "auto", "-y"]):
+        code = command(cli, [*command_line, "-g", "H1000"])
+        said = capsys.readouterr().err
+        assert code == 2, said
+        assert "H1000" in said
+        assert "H100" in said.replace("H1000", "")
+    assert ask(capsys, "quickstart", "-g", "A30")[0] == 0, "it is rented, though no table has it"
+
+
 def test_a_limit_of_time_keeps_what_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["quickstart", "-b", "jarvis", "-g", "L4", "--regions", "IN2"]
     assert "nothing that fits keeps to the limits" in ask(capsys, *argv, "--max-duration", "9s")[1]
