@@ -88,8 +88,22 @@ def kinds() -> tuple[GpuKind, ...]:
     return tuple(_table()[0].values())
 
 
-def find(name: str) -> GpuKind:
-    """The kind that `name` spells, in any provider's spelling; raises BadInput with near names."""
+LARGER = 1.2
+"""Times the memory that a provider says: a kind with more than that is another one of its name."""
+
+
+def find(name: str, memory_gib: float | None = None) -> GpuKind:
+    """The kind that `name` spells, in any provider's spelling; raises BadInput with near names.
+
+    memory_gib  what the provider says that it has: an A100 is one of two sizes
+    """
+    kind = _named(name)
+    if memory_gib is None or kind.usable_gib <= LARGER * memory_gib:
+        return kind
+    return _named(f"{name}-{memory_gib:.0f}GB")
+
+
+def _named(name: str) -> GpuKind:
     known, names = _table()
     plain = _plain(name)
     for wanted in (plain, re.sub(r"(sxm\d?|hbm\d?e?|pcie)", "", plain), f"rtx{plain}"):

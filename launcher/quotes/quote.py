@@ -86,10 +86,11 @@ def all_of(
 
 
 def _kind(offer: Offer) -> GpuKind | None:
+    """The kind that an offer is of; of one name in two sizes (A100) the size that it says."""
     if offer.gpu is None:
         return None
     try:
-        return gpus.find(offer.gpu)
+        return gpus.find(offer.gpu, offer.gpu_memory_gib)
     except BadInput:
         return None
 

@@ -11,7 +11,9 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from backends.errors import FtlaunchError
+from backends.errors import BadInput, FtlaunchError
+from backends.offer import Offer
+from launcher.estimate import gpus
 from launcher.run import inventory
 from launcher.run.desk import Desk
 from launcher.run.logs import LogReader
@@ -120,7 +122,7 @@ def record(desk: Desk, job: JobRecord) -> None:
         desk.store.save_measurement(
             job=job.name,
             backend=job.backend,
-            gpu=offer.gpu if job.kind == "train" else None,
+            gpu=_gpu(offer) if job.kind == "train" else None,
             count=offer.count,
             method=str(desk.settled.config.get("adapter") or "full"),
             step_s=found.step_s,
@@ -128,3 +130,13 @@ def record(desk: Desk, job: JobRecord) -> None:
             seconds=seconds,
             workload=desk.settled.workload,
         )
+
+
+def _gpu(offer: Offer) -> str | None:
+    """The kind's own name: what a provider calls an A100 is one of two."""
+    if offer.gpu is None:
+        return None
+    try:
+        return gpus.find(offer.gpu, offer.gpu_memory_gib).name
+    except BadInput:
+        return offer.gpu

@@ -116,3 +116,13 @@ def test_an_old_price_is_marked() -> None:
     assert not one.is_stale(NOW + STALE)
     assert one.is_stale(NOW + STALE + timedelta(days=1))
     assert Priced("x", replace(one.offer, read_at=None)).is_stale(NOW)
+
+
+def test_of_one_name_in_two_sizes_the_size_of_the_offer_counts() -> None:
+    """Jarvis Labs and SkyPilot call the one with 40 GB an A100."""
+    small = Offer("jarvis", "A100", 1, Money(Decimal(1)), gpu_memory_gib=40)
+    usual = Offer("jarvis", "A100", 1, Money(Decimal(1)))
+    card = Offer("jarvis", "L4", 1, Money(Decimal(1)), gpu_memory_gib=24)
+    offers = [Priced("jarvis", one) for one in (small, usual, card)]
+    found = [one.memory.usable for one in quote.all_of(WORK, offers) if one.memory is not None]
+    assert found == [39.39, 79.15, 22.05]
