@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 """What `-b` takes for the best offer of all backends."""
+
+LEAST_WAIT = timedelta(seconds=30)
+"""What a queue must be waited in at least: until a container says that it runs it looks queued."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
@@ -66,6 +70,11 @@ def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
         raise BadInput(
             "--max-wait says when the next offer is tried, and there is only one",
             hint=f"let the offers of all backends be tried: -b {AUTO}",
+        )
+    if request.max_wait is not None and request.max_wait < LEAST_WAIT:
+        raise BadInput(
+            f"--max-wait is {request.max_wait}, and a container may take that long to start",
+            hint=f"give it {LEAST_WAIT.total_seconds():.0f}s or more",
         )
     passed = preflight.passed(found, secrets=request.secrets) if request.preflight else None
     read = Read(request, found, passed, bundling.gather(found))

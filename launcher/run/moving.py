@@ -70,7 +70,8 @@ def require_patience(desk: Desk, job: JobRecord, seen: Observation) -> None:
     if may_move(desk, job):
         seconds = patience.total_seconds()
         long = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-        raise NoCapacity(f"no {hardware(offer)} was free for it in {long}")
+        wanted = hardware(offer) if offer.gpu else "machine without a GPU"
+        raise NoCapacity(f"no {wanted} was free for it in {long}")
 
 
 def move(desk: Desk, job: JobRecord, error: NoCapacity, progress: Progress) -> bool:

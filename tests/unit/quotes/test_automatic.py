@@ -273,6 +273,7 @@ def test_secrets_that_a_provider_keeps_bind_the_run_to_it(
     [
         ({"backend": "auto", "only": "preprocess"}, "chooses where to train"),
         ({"backend": "local", "max_wait": timedelta(1)}, "there is only one"),
+        ({"backend": "auto", "max_wait": timedelta(seconds=2)}, "may take that long to start"),
     ],
 )
 def test_what_auto_is_not_for(
