@@ -173,6 +173,25 @@ def test_any_other_error_is_the_end_and_nobody_else_is_asked(world: World, mine:
     assert world.apps() == before
 
 
+@pytest.mark.parametrize("where", ["jarvis", "modal"])
+def test_what_a_run_took_is_read_before_its_machine_is_let_go_of(
+    world: World, mine: Path, where: str
+) -> None:
+    offer = world.at_jarvis if where == "jarvis" else world.at_modal
+    with auto(mine, [(where, offer)], workload="what it was") as made:
+        conducted(made)
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+        (row,) = made.store.measurements()
+    assert (row.backend, row.gpu, row.count, row.method) == (where, "L4", 1, "lora")
+    assert row.peak_gib == 5.0
+    assert row.step_s is not None
+    assert row.step_s >= 0.1
+    assert row.seconds["train"] >= 0.8
+    assert row.seconds["load"] >= 0
+    # A container's start is not paid for, and a queue is none of its time.
+    assert ("start" in row.seconds) is (where == "jarvis")
+
+
 KILLED = """
 import os, signal, sys
 import pytest

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -18,10 +18,16 @@ from launcher import environment
 from launcher.commands import Target
 from launcher.run import adding, spec
 from launcher.run.spec import Elsewhere, RunSpec, Steps
+from launcher.run.staging import stage
 from launcher.store import open_store
 
 TRAINER = """#!{python}
-import os, sys
+import os, sys, time
+for step in range(9):
+    print(f"{{step * 11:3d}}%|     | {{step}}/8 [00:00<00:00, 9.00it/s]", flush=True)
+    if step:
+        print({{"loss": "1.5", "memory/max_allocated (GiB)": str(3 + step / 4)}}, flush=True)
+    time.sleep(0.1)
 out = os.path.join(os.path.dirname(os.getcwd()), "output")
 os.makedirs(out, exist_ok=True)
 with open(os.path.join(out, "starts"), "a") as file:
@@ -56,6 +62,7 @@ def auto(folder: Path, places: Sequence[tuple[str, Offer]], **changes: Any) -> I
         run_spec(),
         target=target,
         steps=steps,
+        small=(stage(folder / "staged", PurePosixPath("bundle/ftlaunch.yml"), b"{}"),),
         config={
             "adapter": "lora",
             "base_model": "org/model",
