@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launcher.cli import options
+from launcher.cli import counting, options
 
 if TYPE_CHECKING:
     from launcher.quotes.advice import Advice
@@ -32,6 +32,7 @@ _SHOWN = 12
 @click.option("--max-price", type=options.Dollars(), help="Dollars an hour, at most.")
 @click.option("--max-cost", type=options.Dollars(), help="Dollars for the whole job, at most.")
 @click.option("--tokens", type=click.IntRange(min=1), help="Of one epoch, when nobody can count.")
+@counting.option
 @click.option(
     "--model-config",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -59,6 +60,7 @@ def estimate(
     max_price: Decimal | None,
     max_cost: Decimal | None,
     tokens: int | None,
+    count: bool,
     model_config: Path | None,
     sort: str,
     everything: bool,
@@ -74,6 +76,8 @@ def estimate(
 
     found = recipes.load(recipe, sets=sets, data=data, cwd=Path.cwd())
     shape = None if model_config is None else shapes.from_config_file(model_config)
+    if count and tokens is None:
+        counting.first(found)
     work = workload.of(found, shape=shape, tokens=tokens)
     need = Need(gpus=gpus, spot=spot, regions=regions, every_count=not gpus)
     there = market.of([backend] if backend else None, need, live=live)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from launcher.cli import options
+from launcher.cli import counting, options
 
 _EXTRA = "ftlaunch.extra"
 
@@ -47,6 +47,7 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--dry-run", "--dryrun", "dry_run", is_flag=True, help="Say it all, do nothing."
             ),
+            counting.option,
             click.option("--max-duration", type=options.Duration(), help="End it after this long."),
             click.option("--max-cost", type=options.Dollars(), help="End it at this many dollars."),
             click.option("--max-price", type=options.Dollars(), help="Dollars an hour, at most."),
@@ -138,6 +139,7 @@ def _go(
     detach: bool,
     yes: bool,
     dry_run: bool,
+    count: bool,
     max_duration: timedelta | None,
     max_cost: Decimal | None,
     max_price: Decimal | None,
@@ -182,6 +184,8 @@ def _go(
         click.echo(_UNCHECKED, err=True)
     prepared = planning.prepare(request, store, dry=dry_run)
     if dry_run:
+        if count and only is None and prepared.offer.gpu is not None:
+            counting.first(prepared.recipe)
         plan_view.show(prepared, store, as_json=as_json)
         return 0
     launch.require_secrets(prepared.run.secrets)

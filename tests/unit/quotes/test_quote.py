@@ -13,7 +13,8 @@ from backends.offer import Money, Offer
 from launcher.estimate import Range, Setup, shapes
 from launcher.quotes import quote
 from launcher.quotes.market import STALE, Priced
-from launcher.quotes.workload import Data, Workload
+from launcher.quotes.rows import Data
+from launcher.quotes.workload import Workload
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 WORK = Workload(
