@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from launcher.quotes.advice import Advice
     from launcher.quotes.quote import Quote
     from launcher.quotes.workload import Workload
-    from launcher.recipe import Recipe
 
 _SHOWN = 12
 
@@ -81,7 +80,8 @@ def estimate(
     work = workload.of(found, shape=shape, tokens=tokens)
     need = Need(gpus=gpus, spot=spot, regions=regions, every_count=not gpus)
     there = market.of([backend] if backend else None, need, live=live)
-    quotes = quote.ordered(quote.all_of(work, there.offers, hub=not _local(found)), sort)  # type: ignore[arg-type]
+    hub = not workload.has_model(found)
+    quotes = quote.ordered(quote.all_of(work, there.offers, hub=hub), sort)  # type: ignore[arg-type]
     fitting = [one for one in quotes if one.fits in {"yes", "tight"}]
     kept = [one for one in fitting if quote.within(one, price=max_price, cost=max_cost)]
     shown = quotes if everything else kept
@@ -105,7 +105,7 @@ def estimate(
         data=data,
         shape=shape,
         tokens=tokens,
-        hub=not _local(found),
+        hub=hub,
     )
     _advise(told, fitting[0] if fitting else None)
     for sentence in there.silent:
@@ -113,10 +113,6 @@ def estimate(
     if explain and shown:
         _explain(shown[0])
     return 0
-
-
-def _local(recipe: Recipe) -> bool:
-    return (recipe.base_dir / str(recipe.config.get("base_model"))).is_dir()
 
 
 def _of(work: Workload) -> dict[str, Any]:
@@ -137,7 +133,8 @@ def _heading(work: Workload) -> None:
     click.echo(f"model: {work.shape.name}, {work.shape.params / 1e9:.2f}B ({work.shape.source})")
     data = work.data
     if data is None:
-        steps = "" if work.max_steps is None else f"; max_steps is {work.max_steps}"
+        most = work.schedule.max_steps
+        steps = "" if most is None else f"; max_steps is {most}"
         click.echo(f"data:  not known: {work.why_no_data}{steps} (say it with --tokens)")
         return
     click.echo(f"data:  {data.rows:,} rows, {data.tokens:,} tokens an epoch ({data.how})")

@@ -229,12 +229,19 @@ def _tokenizer(recipe: Recipe) -> tuple[str, str] | str:
     if packaged is not None:
         folder = models.present(packaged)
         name = str(folder)
-    elif folder is not None and not folder.is_dir():
+    elif folder is not None and not _is_folder(folder):
         folder = _from_hub(name, str(config.get("revision_of_model") or "main"))
     if folder is None or not any((folder / each).is_file() for each in _VOCABULARIES):
         return absent
     parts = sorted(each for each in folder.iterdir() if each.name in _OF_A_TOKENIZER)
     return name, "\n".join(_identity(each) for each in parts)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # what cannot be a path at all
+        return False
 
 
 def _from_hub(name: str, revision: str) -> Path | None:
@@ -247,4 +254,4 @@ def _from_hub(name: str, revision: str) -> Path | None:
     except (OSError, ValueError):
         commit = revision
     folder = model / "snapshots" / commit
-    return folder if folder.is_dir() else None
+    return folder if _is_folder(folder) else None

@@ -21,10 +21,6 @@ def quoted(prepared: Prepared, *, upload_bytes: int = 0) -> Quote | None:
     except FtlaunchError:
         return None
     priced = Priced(prepared.backend_spec, prepared.offer)
-    hub = prepared.model is None and not _is_here(prepared)
+    hub = prepared.model is None and not workload.has_model(prepared.recipe)
     (found,) = quote.all_of(work, [priced], upload_bytes=upload_bytes, hub=hub)
     return None if found.fits == "unknown" else found
-
-
-def _is_here(prepared: Prepared) -> bool:
-    return (prepared.recipe.base_dir / str(prepared.recipe.config.get("base_model"))).is_dir()

@@ -52,7 +52,7 @@ def all_of(
     upload_bytes  that travel from this computer
     hub           the base model comes from a hub, to where the job runs
     """
-    known: dict[tuple[str, int], tuple[MemoryEstimate, Range | None]] = {}
+    known: dict[tuple[str, int], tuple[MemoryEstimate, _Done | None]] = {}
     quotes = []
     for priced in offers:
         kind = _kind(priced.offer)
@@ -75,11 +75,21 @@ def _kind(offer: Offer) -> GpuKind | None:
         return None
 
 
-def _trained(work: Workload, kind: GpuKind, count: int) -> tuple[MemoryEstimate, Range | None]:
-    """Memory of one GPU, and seconds of training and evaluating; None: of nobody knows how much."""
+@dataclass(frozen=True)
+class _Done:
+    """Seconds of training and of evaluating, and how often a checkpoint is written."""
+
+    training: Range
+    evaluating: Range
+    saves: int
+
+
+def _trained(work: Workload, kind: GpuKind, count: int) -> tuple[MemoryEstimate, _Done | None]:
+    """Memory of one GPU, and what is done; None: of nobody knows how much there is to do."""
     held = memory(work.shape, work.setup_longest, kind, count)
     tokens = None if work.data is None else work.data.tokens
-    if tokens is None and work.max_steps is None:
+    planned = work.schedule
+    if tokens is None and planned.max_steps is None:
         return held, None
     setup = work.setup_fed
     of_step = setup.micro_batch * setup.seq_len * setup.grad_accum * setup.rows_per_sample
@@ -88,39 +98,44 @@ def _trained(work: Workload, kind: GpuKind, count: int) -> tuple[MemoryEstimate,
         setup,
         kind,
         count,
-        tokens=tokens if tokens is not None else of_step * count * (work.max_steps or 1),
-        epochs=work.epochs if tokens is not None else 1.0,
-        max_steps=work.max_steps,
-        evaluations=0,
+        tokens=tokens if tokens is not None else of_step * count * (planned.max_steps or 1),
+        epochs=planned.epochs if tokens is not None else 1.0,
+        max_steps=planned.max_steps,
+        eval_tokens=work.eval_tokens,
+        evaluations=1,
     )
-    return held, took.total_s
+    evaluations = planned.evaluates.times(took.steps, planned.epochs)
+    saves = planned.saves.times(took.steps, planned.epochs)
+    return held, _Done(took.training_s, took.evaluation_s * evaluations, saves)
 
 
 def _quote(
     work: Workload,
     priced: Priced,
     held: MemoryEstimate,
-    trained: Range | None,
+    done: _Done | None,
     *,
     upload_bytes: int,
     hub: bool,
 ) -> Quote:
     fits = _FITS[held.verdict]
-    if trained is None:
+    if done is None:
         return Quote(priced, fits, held, {}, None, None)
-    phases = _phases(work, priced, trained, upload_bytes=upload_bytes, hub=hub)
+    phases = _phases(work, priced, done, upload_bytes=upload_bytes, hub=hub)
     seconds = _sum(phases.values())
     return Quote(priced, fits, held, phases, seconds * (1 / 3600), _cost(priced.offer, phases))
 
 
 def _phases(
-    work: Workload, priced: Priced, trained: Range, *, upload_bytes: int, hub: bool
+    work: Workload, priced: Priced, done: _Done, *, upload_bytes: int, hub: bool
 ) -> dict[str, Range]:
     name = priced.backend.partition(":")[0]
     model = 2.0 * work.shape.params
     made = model if work.merges or not work.setup.adapted else 0.0
     adapter = 4.0 * work.shape.adapter_params(work.setup.targets, work.setup.rank)
     adapter = adapter if work.setup.adapted else 0.0
+    # A checkpoint holds the weights and AdamW's two values of each, in 32 bits.
+    saved = 3 * adapter if work.setup.adapted else model + 8.0 * work.shape.params
     rows = 0 if work.data is None else work.data.rows
     here = priced.offer.here
     return {
@@ -130,11 +145,16 @@ def _phases(
         "download": _at(model if hub else 0.0, assumed.DOWNLOAD_BYTES_PER_S),
         "preprocess": _at(float(rows), assumed.ROWS_PER_S),
         "load": assumed.LOAD_S,
-        "train": trained,
+        "train": done.training,
+        "evaluate": done.evaluating,
+        "checkpoints": _at(saved * done.saves, assumed.DISK_BYTES_PER_S),
         "merge": _at(3 * made, assumed.DISK_BYTES_PER_S) if work.merges else ZERO,
         "pull": ZERO if here else _at(adapter + made, assumed.PULL_BYTES_PER_S),
     }
 
+
+LONGEST_S = 1e12
+"""More than any job takes, and still a length of time that can be written down."""
 
 PLAIN = frozenset({"download", "preprocess", "merge"})
 """Where a job without a GPU is rented by itself, these are done in one."""
@@ -149,9 +169,9 @@ def _cost(offer: Offer, phases: Mapping[str, Range]) -> tuple[Money, Money, Mone
     plain = _sum(took for name, took in billed.items() if name in apart)
 
     def at(seconds: float, extra: float) -> Money:
-        cost = offer.cost_of(timedelta(seconds=seconds))
+        cost = offer.cost_of(timedelta(seconds=min(seconds, LONGEST_S)))
         if offer.plain is not None:
-            cost += offer.plain.cost_of(timedelta(seconds=extra))
+            cost += offer.plain.cost_of(timedelta(seconds=min(extra, LONGEST_S)))
         return Money(cost.amount, cost.currency)
 
     return (

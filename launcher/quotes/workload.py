@@ -5,13 +5,13 @@ Tokens are those that `counting` counted before; else they come from bytes, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-from backends.errors import BadInput
+from backends.errors import BadInput, Refused
 from launcher.estimate import Setup, Shape, setup_of, shapes
-from launcher.quotes import counting, in_bytes
+from launcher.quotes import counting, in_bytes, schedule
 from launcher.quotes.rows import Counted, Data, fed
+from launcher.quotes.schedule import Schedule
 from launcher.recipe import Recipe, references
 from launcher.recipe.references import Fate, Kind
 
@@ -23,11 +23,11 @@ class Workload:
     shape: Shape
     setup: Setup
     data: Data | None
-    epochs: float
-    max_steps: int | None
-    evaluations: int
+    schedule: Schedule
     merges: bool
     why_no_data: str = ""
+    eval_tokens: int = 0
+    """Of one evaluation, padding included."""
 
     @property
     def setup_fed(self) -> Setup:
@@ -54,17 +54,21 @@ def of(recipe: Recipe, *, shape: Shape | None = None, tokens: int | None = None)
     """
     config = recipe.config
     setup = setup_of(config, base_dir=recipe.base_dir)
+    try:
+        planned = schedule.of(config)
+    except BadInput as error:
+        raise Refused(error.message, hint=error.hint) from error
     found = shape or shape_of(recipe)
     data, why = _data(recipe, setup, tokens)
+    data, evaluated = _held_out(recipe, setup, data, planned)
     return Workload(
         shape=found,
         setup=setup,
         data=data,
-        epochs=float(config.get("num_epochs") or 1),
-        max_steps=int(config["max_steps"]) if config.get("max_steps") else None,
-        evaluations=_evaluations(config),
+        schedule=planned,
         merges=recipe.launch.steps.merge and setup.adapted,
         why_no_data=why,
+        eval_tokens=evaluated,
     )
 
 
@@ -73,16 +77,33 @@ def shape_of(recipe: Recipe) -> Shape:
     name = str(recipe.config.get("base_model") or "")
     if not name:
         raise BadInput("the recipe names no base_model", hint="add one: base_model: ORG/NAME")
-    local = recipe.base_dir / name / "config.json"
-    if local.is_file():
-        return shapes.from_config_file(local)
+    if has_model(recipe):
+        return shapes.from_config_file(recipe.base_dir / name / "config.json")
     return shapes.find(name)
 
 
-def _evaluations(config: dict[str, Any]) -> int:
-    """How often the evaluation data are gone through, for each epoch or by number of times."""
-    per_epoch = config.get("evals_per_epoch")
-    return int(per_epoch) if per_epoch else 1
+def has_model(recipe: Recipe) -> bool:
+    """Whether the base model lies here, so that no hub is asked for it."""
+    try:
+        return (recipe.base_dir / str(recipe.config.get("base_model")) / "config.json").is_file()
+    except OSError:  # what cannot be a path at all
+        return False
+
+
+def _held_out(
+    recipe: Recipe, setup: Setup, data: Data | None, planned: Schedule
+) -> tuple[Data | None, int]:
+    """What is left to train on, and the tokens of one evaluation."""
+    if recipe.config.get("test_datasets"):
+        found = _sets_in_bytes(recipe, setup, ("test_datasets",))
+        given = [] if isinstance(found, str) else found
+        return data, fed(given, setup, in_bytes.HOW).tokens if given else 0
+    if data is None:
+        return None, 0
+    share = planned.share_held_out(data.rows)
+    evaluated = round(data.tokens * share)
+    kept = replace(data, rows=round(data.rows * (1 - share)), tokens=data.tokens - evaluated)
+    return kept, evaluated
 
 
 def _data(recipe: Recipe, setup: Setup, tokens: int | None) -> tuple[Data | None, str]:
@@ -107,17 +128,25 @@ def _in_bytes(recipe: Recipe, setup: Setup, why: str) -> tuple[Data | None, str]
 
     why  they were not counted
     """
-    sets: list[Counted] = []
-    for ref in references.find(recipe.config, recipe.base_dir):
-        if ref.kind is not Kind.DATA or ref.key[0] not in ("datasets", "pretraining_dataset"):
-            continue
-        if ref.fate is not Fate.LOCAL:
-            return None, f"the data {ref.text} are not on this computer"
-        for path in ref.paths:
-            found = in_bytes.counted(path, pairs=setup.rows_per_sample > 1)
-            if isinstance(found, str):
-                return None, f"{found} ({why})"
-            sets += found
+    sets = _sets_in_bytes(recipe, setup, ("datasets", "pretraining_dataset"))
+    if isinstance(sets, str):
+        return None, f"{sets} ({why})" if "cannot be counted" in sets else sets
     if not sets:
         return None, "the recipe names no data that lie here"
     return fed(sets, setup, f"{in_bytes.HOW}; {why}"), ""
+
+
+def _sets_in_bytes(recipe: Recipe, setup: Setup, keys: tuple[str, ...]) -> list[Counted] | str:
+    """The data sets of some keys; a sentence where one is not here, or cannot be read."""
+    sets: list[Counted] = []
+    for ref in references.find(recipe.config, recipe.base_dir):
+        if ref.kind is not Kind.DATA or ref.key[0] not in keys:
+            continue
+        if ref.fate is not Fate.LOCAL:
+            return f"the data {ref.text} are not on this computer"
+        for path in ref.paths:
+            found = in_bytes.counted(path, pairs=setup.rows_per_sample > 1)
+            if isinstance(found, str):
+                return found
+            sets += found
+    return sets
