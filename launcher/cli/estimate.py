@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+import shlex
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from launcher.cli import counting, options
+from launcher.cli import counting, model_shape, options
 
 if TYPE_CHECKING:
     from launcher.quotes.advice import Advice
@@ -30,13 +32,10 @@ _SHOWN = 12
 @click.option("--region", "regions", multiple=True, help="Only there.")
 @click.option("--max-price", type=options.Dollars(), help="Dollars an hour, at most.")
 @click.option("--max-cost", type=options.Dollars(), help="Dollars for the whole job, at most.")
+@click.option("--max-duration", type=options.Duration(), help="Of the whole job, at most.")
 @click.option("--tokens", type=click.IntRange(min=1), help="Of one epoch, when nobody can count.")
 @counting.option
-@click.option(
-    "--model-config",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="The model's config.json, when its shape is not known here.",
-)
+@model_shape.options
 @click.option(
     "--sort",
     type=click.Choice(["cost", "time"]),
@@ -58,9 +57,17 @@ def estimate(
     regions: tuple[str, ...],
     max_price: Decimal | None,
     max_cost: Decimal | None,
+    max_duration: timedelta | None,
     tokens: int | None,
     count: bool,
     model_config: Path | None,
+    params: int | None,
+    hidden: int | None,
+    layers: int | None,
+    vocab: int | None,
+    heads: int | None,
+    kv_heads: int | None,
+    intermediate: int | None,
     sort: str,
     everything: bool,
     live: bool,
@@ -70,24 +77,41 @@ def estimate(
     """Say what RECIPE would cost, and where: no account, no network, nothing is started."""
     from backends.offer import Need
     from launcher import recipe as recipes
-    from launcher.estimate import shapes
-    from launcher.quotes import advice, market, quote, workload
+    from launcher.quotes import advice, market, nothing, quote, workload
 
     found = recipes.load(recipe, sets=sets, data=data, cwd=Path.cwd())
-    shape = None if model_config is None else shapes.from_config_file(model_config)
+    shape = model_shape.given(
+        model_config,
+        params,
+        hidden=hidden,
+        layers=layers,
+        vocab=vocab,
+        heads=heads,
+        kv_heads=kv_heads,
+        intermediate=intermediate,
+    )
     if count and tokens is None:
         counting.first(found)
     work = workload.of(found, shape=shape, tokens=tokens)
     need = Need(gpus=gpus, spot=spot, regions=regions, every_count=not gpus)
-    there = market.of([backend] if backend else None, need, live=live)
+    names = [backend] if backend else None
+    there = market.of(names, need, live=live)
+    nothing.require_known(names, need, there)
+    if not there.offers:
+        raise nothing.why(names, need, there)
     hub = not workload.has_model(found)
     quotes = quote.ordered(quote.all_of(work, there.offers, hub=hub), sort)  # type: ignore[arg-type]
     fitting = [one for one in quotes if one.fits in {"yes", "tight"}]
-    kept = [one for one in fitting if quote.within(one, price=max_price, cost=max_cost)]
+    kept = [
+        one
+        for one in fitting
+        if quote.within(one, price=max_price, cost=max_cost, duration=max_duration)
+    ]
     shown = quotes if everything else kept
     if as_json:
         rows = [_document(one) for one in shown]
         click.echo(json.dumps({**_of(work), "quotes": rows, "silent": there.silent}, indent=2))
+        _require(quotes, fitting, kept, [])
         return 0
     _heading(work)
     rows_shown = shown if everything else _few(shown)
@@ -95,7 +119,6 @@ def estimate(
         _table(rows_shown, market.now())
     if len(shown) > len(rows_shown):
         click.echo(f"and {len(shown) - len(rows_shown)} more (--all)")
-    _below(quotes, fitting, kept)
     told = advice.advice(
         recipe,
         work,
@@ -107,11 +130,13 @@ def estimate(
         tokens=tokens,
         hub=hub,
     )
-    _advise(told, fitting[0] if fitting else None)
+    if fitting:
+        _advise(told, fitting[0])
     for sentence in there.silent:
         click.echo(f"  {sentence}", err=True)
-    if explain and shown:
-        _explain(shown[0])
+    if explain and (shown or quotes):
+        _explain((shown or quotes)[0])
+    _require(quotes, fitting, kept, told)
     return 0
 
 
@@ -123,6 +148,7 @@ def _of(work: Workload) -> dict[str, Any]:
             "params": work.shape.params,
             "source": work.shape.source,
         },
+        "why_no_data": work.why_no_data or None,
         "data": None
         if data is None
         else {"rows": data.rows, "tokens": data.tokens, "longest": data.longest, "how": data.how},
@@ -192,45 +218,64 @@ def _age(one: Quote, now: datetime) -> str:
     return f"{day}, old" if one.priced.is_stale(now) else day
 
 
-def _below(quotes: list[Quote], fitting: list[Quote], kept: list[Quote]) -> None:
-    """Why there is nothing, and what is nearest."""
+def _require(
+    quotes: list[Quote], fitting: list[Quote], kept: list[Quote], told: list[Advice]
+) -> None:
+    """Raise Refused where it fits nowhere, Capped where no limit is kept.
+
+    told  what would make it fit
+    """
+    from backends.errors import Capped, NoCapacity, Refused
+    from launcher.quotes.words import time_words
+
     if kept:
         return
     if fitting:
         first = fitting[0]
         cost = "" if first.cost is None else f", {first.cost[1]} in all"
-        click.echo(
+        took = "" if first.hours is None else f", {time_words(first.hours)}"
+        raise Capped(
             f"nothing that fits keeps to the limits; nearest is {first.offer.gpu} x "
-            f"{first.offer.count} at {first.priced.backend}, {first.offer.price} an hour{cost}"
+            f"{first.offer.count} at {first.priced.backend}, {first.offer.price} an hour"
+            f"{cost}{took}",
+            hint="raise the limit, or change the recipe: --set",
         )
-        return
     tried = [one for one in quotes if one.memory is not None]
     if not tried:
-        click.echo("there is no offer of a GPU that is known here")
-        return
+        names = ", ".join(sorted({str(one.offer.gpu) for one in quotes}))
+        raise NoCapacity(f"of no GPU on offer figures are known: {names}", hint="see --all")
     best = min(tried, key=lambda one: one.memory.nvml.middle - one.memory.usable)  # type: ignore[union-attr]
     held = best.memory
     assert held is not None
     over = held.nvml.middle - held.usable
-    click.echo(
-        f"it fits nowhere: on {best.offer.gpu} x {best.offer.count} it lacks {over:.0f} GiB "
-        f"({held.nvml.middle:.0f} of {held.usable:.0f})"
+    raise Refused(
+        f"it fits nowhere: on {best.offer.gpu} x {best.offer.count} it lacks "
+        f"{max(over, 0.1):.{0 if over >= 10 else 1}f} GiB on each GPU "
+        f"({held.nvml.middle:.0f} of {held.usable:.0f})",
+        hint="\n".join(["it would fit with:", *_changes(told, None)])
+        if told
+        else "no change that is known here is enough: take a smaller model or shorter rows",
     )
 
 
-def _advise(found: list[Advice], best: Quote | None) -> None:
-    """What would make it fit, or cheaper, each to be pasted."""
+def _advise(found: list[Advice], best: Quote) -> None:
+    """What would make it cheaper, each to be pasted."""
     if found:
-        click.echo("cheaper:" if best is not None else "it would fit with:")
+        click.echo("cheaper:")
+    for line in _changes(found, best):
+        click.echo(f"  {line}")
+
+
+def _changes(found: list[Advice], best: Quote | None) -> Iterator[str]:
     for one in found:
-        offer, cost = one.best.offer, one.best.cost
+        offer, cost, held = one.best.offer, one.best.cost, one.best.memory
         dollars = "" if cost is None else f", {cost[1]}"
         if best is not None and best.cost is not None and cost is not None:
             dollars += f" instead of {best.cost[1]}"
-        pasted = " ".join(f"--set {each}" for each in one.change.sets)
+        memory = "" if held is None else f" ({held.nvml.middle:.0f} of {held.usable:.0f} GiB)"
         where = f"{offer.gpu} x {offer.count} at {one.best.priced.backend}"
-        click.echo(f"  {one.change.what}: {where}{dollars} ({one.change.price})")
-        click.echo(f"    {pasted}")
+        yield f"{one.change.what}: {where}{memory}{dollars} ({one.change.price})"
+        yield "  " + " ".join(f"--set {shlex.quote(each)}" for each in one.change.sets)
 
 
 def _explain(one: Quote) -> None:

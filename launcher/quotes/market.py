@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from backends import registry
-from backends.errors import CredentialsMissing, FtlaunchError, Unreachable
+from backends.errors import BadInput, CredentialsMissing, FtlaunchError, Unreachable
 from backends.offer import Need, Offer
 from backends.protocol import Backend
 from launcher import places
@@ -41,19 +41,30 @@ def of(names: Sequence[str] | None, need: Need, *, live: bool = False) -> Market
     """The offers of some backends, or of all.
 
     live  ask those that can be asked; a dated list takes the place of one that does not answer
+    Raises BadInput for a name that nobody registered.
     """
     market = Market()
     for name in names or registry.names():
         try:
             backend = registry.load(name, state_dir=places.backends_dir())
-            found = _offers(backend, need, live=live)
+            found = [offer for one in _each(need) for offer in _offers(backend, one, live=live)]
         except FtlaunchError as error:
+            if names is not None and isinstance(error, BadInput):
+                raise
             market.silent.append(f"{name}: {error.message}")
             continue
         if not found:
             market.silent.append(f"{name} has nothing like that")
         market.offers.extend(Priced(name, offer) for offer in found)
     return market
+
+
+def _each(need: Need) -> Iterator[Need]:
+    """Each kind that was asked for by itself: a ranked list is one offer to some backends."""
+    if len(need.gpus) < 2:
+        yield need
+    for kind in need.gpus if len(need.gpus) > 1 else ():
+        yield replace(need, gpus=(kind,))
 
 
 def _offers(backend: Backend, need: Need, *, live: bool) -> Sequence[Offer]:

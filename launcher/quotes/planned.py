@@ -9,8 +9,8 @@ from launcher.quotes.market import Priced
 from launcher.quotes.quote import Quote
 
 
-def quoted(prepared: Prepared, *, upload_bytes: int = 0) -> Quote | None:
-    """None where it cannot be estimated: no GPU, a model nobody knows, a way nobody has measured.
+def quoted(prepared: Prepared, *, upload_bytes: int = 0) -> Quote | str | None:
+    """What it comes to; a sentence where that cannot be estimated, None where nobody would ask.
 
     upload_bytes  that travel from this computer
     """
@@ -18,9 +18,11 @@ def quoted(prepared: Prepared, *, upload_bytes: int = 0) -> Quote | None:
         return None
     try:
         work = workload.of(prepared.recipe)
-    except FtlaunchError:
-        return None
+    except FtlaunchError as error:
+        return error.message
     priced = Priced(prepared.backend_spec, prepared.offer)
     hub = prepared.model is None and not workload.has_model(prepared.recipe)
     (found,) = quote.all_of(work, [priced], upload_bytes=upload_bytes, hub=hub)
-    return None if found.fits == "unknown" else found
+    if found.fits == "unknown":
+        return f"no figures are known of a GPU called {prepared.offer.gpu!r}"
+    return found

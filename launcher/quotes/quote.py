@@ -199,9 +199,19 @@ def _sum(ranges: Iterable[Range]) -> Range:
     return Range(max(0.0, middle - below), middle, middle + above)
 
 
-def within(quote: Quote, *, price: Decimal | None, cost: Decimal | None) -> bool:
-    """Whether a quote keeps to dollars an hour, and dollars in all."""
+def within(
+    quote: Quote,
+    *,
+    price: Decimal | None,
+    cost: Decimal | None,
+    duration: timedelta | None = None,
+) -> bool:
+    """Whether a quote keeps to dollars an hour, dollars in all, and a time."""
     offer = quote.offer
+    if duration is not None and (
+        quote.hours is None or quote.hours.middle > duration / timedelta(hours=1)
+    ):
+        return False
     if price is not None and (offer.price.currency != "USD" or offer.price.amount > price):
         return False
     if cost is None:
