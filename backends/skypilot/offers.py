@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
+from json.encoder import encode_basestring_ascii as _text
 from typing import Any
 
 from backends.errors import Refused, Unreachable, Unsupported
@@ -202,12 +205,12 @@ class Offers:
             return []
         if narrowed in {"slurm", "kubernetes", "k8s", "ssh"}:
             return [replace(_unpriced(self._infra, need), read_at=self._clock())]
+        fits = _fitting(need)
         found = [
             _dated(row, listing, need)
             for listing in catalog.listings(self._server.home)
             if not narrowed or listing.cloud == narrowed
-            for row in _cheapest(listing)
-            if _fits(row, need)
+            for row in _cheapest([row for row in listing.rows if fits(row)], spot=need.spot)
         ]
         return sorted(found, key=lambda offer: offer.price.amount)
 
@@ -240,47 +243,52 @@ def _unpriced(infra: str, need: Need) -> Offer:
     )
 
 
-def _cheapest(listing: Listing) -> list[Instance]:
+def _cheapest(rows: Iterable[Instance], *, spot: bool) -> list[Instance]:
     """One row an instance type: where it is cheapest."""
     best: dict[str, Instance] = {}
-    for row in listing.rows:
+    for row in rows:
         known = best.get(row.name)
-        if row.price is not None and (known is None or row.price < (known.price or 0)):
+        if known is None or _price(row, spot) < _price(known, spot):
             best[row.name] = row
     return list(best.values())
 
 
-def _fits(row: Instance, need: Need) -> bool:
-    price = row.spot if need.spot else row.price
-    if price is None:
-        return False
-    if need.cpus and (row.cpus or 0) < need.cpus:
-        return False
-    if need.memory_gib and (row.memory_gib or 0) < need.memory_gib:
-        return False
-    if need.regions and row.region not in need.regions:
-        return False
-    if need.cpu_only:
-        return row.gpu is None
-    if need.gpus:
-        wanted = {(catalog.plain(kind), count) for kind, count in need.gpus}
-        return row.gpu is not None and (catalog.plain(row.gpu), row.count) in wanted
-    return row.gpu is not None
+def _price(row: Instance, spot: bool) -> float:
+    price = row.spot if spot else row.price
+    return math.inf if price is None else price
+
+
+def _fitting(need: Need) -> Callable[[Instance], bool]:
+    """Whether a row is what is needed; names are compared as `catalog.plain` has them."""
+    wanted = {(catalog.plain(kind), count) for kind, count in need.gpus}
+    plain = cache(catalog.plain)
+
+    def fits(row: Instance) -> bool:
+        if (row.spot if need.spot else row.price) is None:
+            return False
+        if need.cpus and (row.cpus or 0) < need.cpus:
+            return False
+        if need.memory_gib and (row.memory_gib or 0) < need.memory_gib:
+            return False
+        if need.regions and row.region not in need.regions:
+            return False
+        if need.cpu_only:
+            return row.gpu is None
+        if wanted:
+            return row.gpu is not None and (plain(row.gpu), row.gpus) in wanted
+        return row.gpu is not None
+
+    return fits
 
 
 def _dated(row: Instance, listing: Listing, need: Need) -> Offer:
-    price = row.spot if need.spot else row.price
     memory = None if row.gpu is None else GPU_MEMORY_GIB.get(row.gpu)
-    wanted: dict[str, Any] = {"infra": row.cloud, "instance_type": row.name}
-    if row.gpu is not None:
-        wanted["accelerators"] = f"{row.gpu}:{row.count}"
-    if need.spot:
-        wanted["use_spot"] = True
+    price = Money(Decimal(str(row.spot if need.spot else row.price)))
     return Offer(
         backend=NAME,
         gpu=row.gpu,
-        count=row.count,
-        price=Money(Decimal(str(price))) * need.nodes,
+        count=row.gpus,
+        price=price if need.nodes == 1 else price * need.nodes,
         region=f"{row.cloud}/{row.region}" if row.region else row.cloud,
         spot=need.spot,
         memory_gib=row.memory_gib,
@@ -291,8 +299,18 @@ def _dated(row: Instance, listing: Listing, need: Need) -> Offer:
         read_at=listing.read_at,
         alone=alone(row.cloud),
         nodes=need.nodes,
-        data={"resources": json.dumps([wanted]), "cloud": row.cloud},
+        data={"resources": f"[{_resources(row, need)}]", "cloud": row.cloud},
     )
+
+
+def _resources(row: Instance, need: Need) -> str:
+    """As JSON, put together by hand: there are tens of thousands of rows."""
+    wanted = f'"infra": {_text(row.cloud)}, "instance_type": {_text(row.name)}'
+    if row.gpu is not None:
+        wanted += f', "accelerators": {_text(f"{row.gpu}:{row.gpus}")}'
+    if need.spot:
+        wanted += ', "use_spot": true'
+    return f"{{{wanted}}}"
 
 
 def _instead(ranked: Sequence[Mapping[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shlex
 from collections.abc import Iterator
@@ -79,6 +80,7 @@ def estimate(
     from launcher import recipe as recipes
     from launcher.quotes import advice, market, nothing, quote, workload
 
+    gc.disable()  # tens of thousands of offers, and the process is over soon
     found = recipes.load(recipe, sets=sets, data=data, cwd=Path.cwd())
     shape = model_shape.given(
         model_config,

@@ -125,6 +125,7 @@ def advice(
     best  the cheapest offer that it fits as it is; None: there is none
     The others are what `work` was made with.
     """
+    offers = quote.cheapest(offers)
 
     def tried(change: Change) -> Quote | None:
         try:
@@ -172,6 +173,4 @@ def _together(several: Sequence[Change]) -> Change:
 def _is_better(one: Quote, best: Quote | None) -> bool:
     if best is None:
         return True
-    if one.cost is None or best.cost is None:
-        return float(one.offer.price.amount) < WORTH * float(best.offer.price.amount)
-    return float(one.cost[1].amount) < WORTH * float(best.cost[1].amount)
+    return one.likely < WORTH * best.likely

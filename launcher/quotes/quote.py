@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -21,6 +21,14 @@ ZERO = Range(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
+class Billed:
+    """Seconds that are paid for: on what is rented, and without a GPU where that is apart."""
+
+    full: Range
+    plain: Range
+
+
+@dataclass(frozen=True)
 class Quote:
     """What an offer comes to.
 
@@ -28,7 +36,9 @@ class Quote:
     memory    what it takes; None where that is unknown
     phases    seconds by name, in order
     hours     of the whole job; None where nobody knows how much there is to train on
-    cost      low, likely and high, of the whole job, in the offer's currency; None likewise
+    billed    what of that is paid for; None likewise
+
+    There are tens of thousands of offers, of a few hundred kinds: all but the price is shared.
     """
 
     priced: Priced
@@ -36,7 +46,23 @@ class Quote:
     memory: MemoryEstimate | None
     phases: Mapping[str, Range]
     hours: Range | None
-    cost: tuple[Money, Money, Money] | None
+    billed: Billed | None
+
+    @property
+    def cost(self) -> tuple[Money, Money, Money] | None:
+        """Low, likely and high, of the whole job, in the offer's currency; None as for `hours`."""
+        return None if self.billed is None else _cost(self.offer, self.billed)
+
+    @property
+    def likely(self) -> float:
+        """What is sorted by: the likely cost; of an hour where nobody knows how many it takes."""
+        hour = float(self.offer.price.amount)
+        if self.billed is None:
+            return hour
+        cost = hour * self.billed.full.middle / 3600
+        if self.offer.plain is not None:
+            cost += float(self.offer.plain.price.amount) * self.billed.plain.middle / 3600
+        return cost
 
     @property
     def offer(self) -> Offer:
@@ -52,18 +78,46 @@ def all_of(
     upload_bytes  that travel from this computer
     hub           the base model comes from a hub, to where the job runs
     """
-    known: dict[tuple[str, int], tuple[MemoryEstimate, _Done | None]] = {}
+    kinds: dict[str | None, GpuKind | None] = {}
+    trained: dict[tuple[str, int], tuple[MemoryEstimate, _Done | None]] = {}
+    alike: dict[Hashable, Quote] = {}
     quotes = []
     for priced in offers:
-        kind = _kind(priced.offer)
-        if kind is None:
-            quotes.append(Quote(priced, "unknown", None, {}, None, None))
-            continue
-        key = (kind.name, priced.offer.count)
-        if key not in known:
-            known[key] = _trained(work, kind, priced.offer.count)
-        quotes.append(_quote(work, priced, *known[key], upload_bytes=upload_bytes, hub=hub))
+        offer = priced.offer
+        key = _alike(priced)
+        if key not in alike:
+            if offer.gpu not in kinds:
+                kinds[offer.gpu] = _kind(offer)
+            kind = kinds[offer.gpu]
+            if kind is None:
+                alike[key] = Quote(priced, "unknown", None, {}, None, None)
+            else:
+                wanted = (kind.name, offer.count)
+                if wanted not in trained:
+                    trained[wanted] = _trained(work, kind, offer.count)
+                held, done = trained[wanted]
+                alike[key] = _quote(work, priced, held, done, upload_bytes=upload_bytes, hub=hub)
+        one = alike[key]
+        quotes.append(Quote(priced, one.fits, one.memory, one.phases, one.hours, one.billed))
     return quotes
+
+
+def _alike(priced: Priced) -> tuple[Hashable, ...]:
+    """What all but the price depends on."""
+    offer = priced.offer
+    plain = offer.plain is not None
+    return priced.backend, offer.gpu, offer.count, offer.here, offer.ends, plain
+
+
+def cheapest(offers: Iterable[Priced]) -> list[Priced]:
+    """Of offers that differ in nothing but place and price the cheapest."""
+    best: dict[Hashable, Priced] = {}
+    for priced in offers:
+        key = (*_alike(priced), priced.offer.price.currency, priced.offer.spot)
+        known = best.get(key)
+        if known is None or priced.offer.price.amount < known.offer.price.amount:
+            best[key] = priced
+    return list(best.values())
 
 
 def _kind(offer: Offer) -> GpuKind | None:
@@ -123,7 +177,7 @@ def _quote(
         return Quote(priced, fits, held, {}, None, None)
     phases = _phases(work, priced, done, upload_bytes=upload_bytes, hub=hub)
     seconds = _sum(phases.values())
-    return Quote(priced, fits, held, phases, seconds * (1 / 3600), _cost(priced.offer, phases))
+    return Quote(priced, fits, held, phases, seconds * (1 / 3600), _billed(priced.offer, phases))
 
 
 def _phases(
@@ -162,11 +216,17 @@ UNBILLED = frozenset({"boot", "software", "upload", "pull"})
 """Where what is rented bills only while a job runs in it."""
 
 
-def _cost(offer: Offer, phases: Mapping[str, Range]) -> tuple[Money, Money, Money]:
+def _billed(offer: Offer, phases: Mapping[str, Range]) -> Billed:
     billed = {name: took for name, took in phases.items() if not (offer.ends and name in UNBILLED)}
     apart = {n for n in billed if offer.plain is not None and n in PLAIN}
-    full = _sum(took for name, took in billed.items() if name not in apart)
-    plain = _sum(took for name, took in billed.items() if name in apart)
+    return Billed(
+        full=_sum(took for name, took in billed.items() if name not in apart),
+        plain=_sum(took for name, took in billed.items() if name in apart),
+    )
+
+
+def _cost(offer: Offer, billed: Billed) -> tuple[Money, Money, Money]:
+    full, plain = billed.full, billed.plain
 
     def at(seconds: float, extra: float) -> Money:
         cost = offer.cost_of(timedelta(seconds=min(seconds, LONGEST_S)))
@@ -216,9 +276,7 @@ def within(
         return False
     if cost is None:
         return True
-    return (
-        quote.cost is not None and quote.cost[1].currency == "USD" and quote.cost[1].amount <= cost
-    )
+    return quote.billed is not None and offer.price.currency == "USD" and quote.likely <= cost
 
 
 def ordered(quotes: Sequence[Quote], by: Literal["cost", "time"]) -> list[Quote]:
@@ -228,8 +286,6 @@ def ordered(quotes: Sequence[Quote], by: Literal["cost", "time"]) -> list[Quote]
         rank = {"yes": 0, "tight": 1, "no": 3, "unknown": 2}[quote.fits]
         if by == "time":
             return rank, float("inf") if quote.hours is None else quote.hours.middle
-        if quote.cost is None:
-            return rank, float(quote.offer.price.amount)
-        return rank, float(quote.cost[1].amount)
+        return rank, quote.likely
 
     return sorted(quotes, key=key)

@@ -64,7 +64,9 @@ def test_needs_narrow_what_is_offered(home: Path) -> None:
     assert [one.price.amount for one in mine.dated(Need(cpu_only=True))] == [Decimal("0.096")]
     assert mine.dated(Need(memory_gib=64))[0].gpu == "H100"
     spot = mine.dated(Need(gpus=(("L4", 1),), spot=True))
-    assert [(one.price.amount, one.spot) for one in spot] == [(Decimal("0.3"), True)]
+    assert [(one.price.amount, one.spot) for one in spot] == [(Decimal("0.25"), True)]
+    there = mine.dated(Need(gpus=(("L4", 1),), regions=("eu-west-1",)))
+    assert [one.region for one in there] == ["aws/eu-west-1"]  # dearer than elsewhere
     assert offers(home, "gcp").dated(Need()) == []
 
 
