@@ -100,8 +100,8 @@ def _rows(cloud: str, path: Path) -> Iterator[Instance]:
             # A column that a list lacks is read from the empty cell that is put behind each row.
             others = ("vCPUs", "MemoryGiB", "Price", "SpotPrice", "Region")
             cpus, memory, price, spot, region = (at.get(key, -1) for key in others)
-            for cells in lines:
-                row = cells + [""] * (width + 1 - len(cells))
+            for row in lines:
+                row.extend([""] * max(1, width + 1 - len(row)))
                 try:
                     yield Instance(
                         cloud,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from json.encoder import encode_basestring_ascii as _text
+from operator import attrgetter
 from typing import Any
 
 from backends.errors import Refused, Unreachable, Unsupported
@@ -206,12 +206,11 @@ class Offers:
         if narrowed in {"slurm", "kubernetes", "k8s", "ssh"}:
             return [replace(_unpriced(self._infra, need), read_at=self._clock())]
         fits = _fitting(need)
-        found = [
-            _dated(row, listing, need)
-            for listing in catalog.listings(self._server.home)
-            if not narrowed or listing.cloud == narrowed
-            for row in _cheapest([row for row in listing.rows if fits(row)], spot=need.spot)
-        ]
+        found: list[Offer] = []
+        for listing in catalog.listings(self._server.home):
+            if not narrowed or listing.cloud == narrowed:
+                rows = _cheapest(filter(fits, listing.rows), need)
+                found += map(_dating(listing, need), rows)
         return sorted(found, key=lambda offer: offer.price.amount)
 
 
@@ -243,19 +242,24 @@ def _unpriced(infra: str, need: Need) -> Offer:
     )
 
 
-def _cheapest(rows: Iterable[Instance], *, spot: bool) -> list[Instance]:
-    """One row an instance type: where it is cheapest."""
-    best: dict[str, Instance] = {}
-    for row in rows:
-        known = best.get(row.name)
-        if known is None or _price(row, spot) < _price(known, spot):
-            best[row.name] = row
+def _cheapest(rows: Iterable[Instance], need: Need) -> list[Instance]:
+    """One row an instance type: where it is cheapest.
+
+    Where kinds of GPUs are compared: of each kind and number the cheapest row of each region.
+    """
+    key = _KIND if need.every_count else _NAME
+    price = _SPOT if need.spot else _PRICE
+    best: dict[Hashable, Instance] = {}
+    # The last of a key stays.
+    for row in sorted(rows, key=price, reverse=True):
+        best[key(row)] = row
     return list(best.values())
 
 
-def _price(row: Instance, spot: bool) -> float:
-    price = row.spot if spot else row.price
-    return math.inf if price is None else price
+_KIND = attrgetter("gpu", "gpus", "region")
+_NAME = attrgetter("name")
+_PRICE = attrgetter("price")
+_SPOT = attrgetter("spot")
 
 
 def _fitting(need: Need) -> Callable[[Instance], bool]:
@@ -281,26 +285,36 @@ def _fitting(need: Need) -> Callable[[Instance], bool]:
     return fits
 
 
-def _dated(row: Instance, listing: Listing, need: Need) -> Offer:
-    memory = None if row.gpu is None else GPU_MEMORY_GIB.get(row.gpu)
-    price = Money(Decimal(str(row.spot if need.spot else row.price)))
-    return Offer(
+def _dating(listing: Listing, need: Need) -> Callable[[Instance], Offer]:
+    """Makes offers of a cloud's rows; what they have in common is made once."""
+    common = Offer(
         backend=NAME,
-        gpu=row.gpu,
-        count=row.gpus,
-        price=price if need.nodes == 1 else price * need.nodes,
-        region=f"{row.cloud}/{row.region}" if row.region else row.cloud,
+        gpu=None,
+        count=0,
+        price=FREE,
         spot=need.spot,
-        memory_gib=row.memory_gib,
-        gpu_memory_gib=None if memory is None else float(memory),
-        cpus=None if row.cpus is None else int(row.cpus),
         disk_gib=need.disk_gib,
         source=listing.source,
         read_at=listing.read_at,
-        alone=alone(row.cloud),
+        alone=alone(listing.cloud),
         nodes=need.nodes,
-        data={"resources": f"[{_resources(row, need)}]", "cloud": row.cloud},
     )
+
+    def dated(row: Instance) -> Offer:
+        memory = None if row.gpu is None else GPU_MEMORY_GIB.get(row.gpu)
+        price = Money(Decimal(str(row.spot if need.spot else row.price)))
+        return common.but(
+            gpu=row.gpu,
+            count=row.gpus,
+            price=price if need.nodes == 1 else price * need.nodes,
+            region=f"{row.cloud}/{row.region}" if row.region else row.cloud,
+            memory_gib=row.memory_gib,
+            gpu_memory_gib=None if memory is None else float(memory),
+            cpus=None if row.cpus is None else int(row.cpus),
+            data={"resources": f"[{_resources(row, need)}]", "cloud": row.cloud},
+        )
+
+    return dated
 
 
 def _resources(row: Instance, need: Need) -> str:

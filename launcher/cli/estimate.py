@@ -102,7 +102,9 @@ def estimate(
     if not there.offers:
         raise nothing.why(names, need, there)
     hub = not workload.has_model(found)
-    quotes = quote.ordered(quote.all_of(work, there.offers, hub=hub), sort)  # type: ignore[arg-type]
+    best = quote.cheapest(there.offers)
+    wanted = there.offers if everything or as_json else best
+    quotes = quote.ordered(quote.all_of(work, wanted, hub=hub), sort)  # type: ignore[arg-type]
     fitting = [one for one in quotes if one.fits in {"yes", "tight"}]
     kept = [
         one
@@ -119,15 +121,13 @@ def estimate(
     rows_shown = shown if everything else _few(shown)
     if rows_shown:
         _table(rows_shown, market.now())
-    if len(shown) > len(rows_shown):
-        click.echo(f"and {len(shown) - len(rows_shown)} more (--all)")
+    if len(there.offers) > len(rows_shown):
+        click.echo(f"the best of {len(there.offers):,} offers; every one of them: --all")
     told = advice.advice(
-        recipe,
+        found,
         work,
-        there.offers,
+        best,
         fitting[0] if fitting else None,
-        sets=sets,
-        data=data,
         shape=shape,
         tokens=tokens,
         hub=hub,
@@ -179,7 +179,7 @@ def _few(quotes: list[Quote]) -> list[Quote]:
 
 
 def _table(quotes: list[Quote], now: datetime) -> None:
-    from launcher.cli.runs import table
+    from launcher.cli.tables import table
 
     heading = ("", "BACKEND", "WHERE", "GPU", "MEMORY", "FITS", "TIME", "WHOLE JOB", "AN HOUR")
     rows: list[tuple[str, ...]] = [(*heading, "PRICES")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from backends.errors import FtlaunchError
 from launcher import recipe as recipes
@@ -13,6 +12,7 @@ from launcher.quotes import quote, workload
 from launcher.quotes.market import Priced
 from launcher.quotes.quote import Quote
 from launcher.quotes.workload import Workload
+from launcher.recipe import Recipe
 
 RANK = ("lora_r=16", "lora_alpha=32", "lora_target_linear=true")
 
@@ -109,27 +109,25 @@ def changes(setup: Setup, *, mixture: bool = False) -> Iterator[Change]:
 
 
 def advice(
-    source: str,
+    recipe: Recipe,
     work: Workload,
     offers: Sequence[Priced],
     best: Quote | None,
     *,
-    sets: tuple[str, ...] = (),
-    data: Path | None = None,
     shape: Shape | None = None,
     tokens: int | None = None,
     hub: bool = True,
 ) -> list[Advice]:
     """What makes the recipe fit where it does not, or cheaper than `best`.
 
-    best  the cheapest offer that it fits as it is; None: there is none
+    offers  may leave out what differs in nothing but place and price from a cheaper one
+    best    the cheapest offer that it fits as it is; None: there is none
     The others are what `work` was made with.
     """
-    offers = quote.cheapest(offers)
 
     def tried(change: Change) -> Quote | None:
         try:
-            changed = recipes.load(source, sets=(*sets, *change.sets), data=data, cwd=Path.cwd())
+            changed = recipes.changed(recipe, change.sets)
             other = workload.of(changed, shape=shape, tokens=tokens)
         except FtlaunchError:
             return None

@@ -21,7 +21,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from launcher import models
 from launcher.environment import cache_dir, inspect, python_of
 from launcher.environment.cache import made
 from launcher.quotes.rows import Counted
@@ -227,6 +226,8 @@ def _tokenizer(recipe: Recipe) -> tuple[str, str] | str:
     packaged = recipe.launch.models.get(base) if name == base else None
     folder: Path | None = references.here(name, recipe.base_dir)
     if packaged is not None:
+        from launcher import models
+
         folder = models.present(packaged)
         name = str(folder)
     elif folder is not None and not _is_folder(folder):

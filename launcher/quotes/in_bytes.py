@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from launcher.preflight import jsonrows
 from launcher.quotes.rows import Counted
 
 BYTES_PER_TOKEN = 3.8
@@ -52,6 +51,8 @@ def _lengths(file: Path, changed_ns: int, most: int, *, pairs: bool) -> list[flo
 
     changed_ns  when it was written last: a changed file is read anew
     """
+    from launcher.preflight import jsonrows  # it brings all checks: not where tokens are counted
+
     del changed_ns
     try:
         rows = islice(jsonrows.rows(file), most)

@@ -113,9 +113,10 @@ def cheapest(offers: Iterable[Priced]) -> list[Priced]:
     """Of offers that differ in nothing but place and price the cheapest."""
     best: dict[Hashable, Priced] = {}
     for priced in offers:
-        key = (*_alike(priced), priced.offer.price.currency, priced.offer.spot)
+        price = priced.offer.price
+        key = (_alike(priced), price.currency, priced.offer.spot)
         known = best.get(key)
-        if known is None or priced.offer.price.amount < known.offer.price.amount:
+        if known is None or price.amount < known.offer.price.amount:
             best[key] = priced
     return list(best.values())
 

@@ -62,7 +62,7 @@ def estimated(folder: Path, config: Any) -> None:
         work = workload.of(found, shape=SHAPE)
         quotes = quote.ordered(quote.all_of(work, OFFERS), "cost")
         assert len(quotes) == len(OFFERS)
-        advice(str(path), work, OFFERS, None, shape=SHAPE)
+        advice(found, work, OFFERS, None, shape=SHAPE)
 
 
 @pytest.fixture(scope="module")
