@@ -17,6 +17,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -170,8 +171,12 @@ def serving(home: Path, env: Mapping[str, str]) -> Iterator[dict[str, str]]:
         subprocess.run([SKY, "check"], env=there, capture_output=True, check=False)
         yield there
     finally:
+        server.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=20)
+        # Its workers may outlive it: the group is ours alone.
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, 15)
+            os.killpg(server.pid, signal.SIGKILL)
         server.wait()
         shutil.rmtree(home / ".sky", ignore_errors=True)
 
