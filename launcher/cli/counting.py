@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
-from launcher.recipe import Recipe
+if TYPE_CHECKING:
+    from launcher.recipe import Recipe
 
 option = click.option(
     "--count/--no-count",
