@@ -26,6 +26,7 @@ faults: setup ## Run every fault test in its full size; can be stopped and gone 
 
 bench: setup ## Measure what benchmarks/README.md claims (needs an idle machine)
 	@$(BIN)/python -m benchmarks.startup
+	@$(BIN)/python -m benchmarks.dry_run
 	@$(BIN)/python -m benchmarks.preflight
 	@$(BIN)/python -m benchmarks.overhead
 	@$(BIN)/python -m benchmarks.transfer

@@ -43,7 +43,8 @@ class Need:
     `nodes` is of one node.
     `cpu_only` asks for a machine without one, and then `gpus` is empty.
     `recover` asks for a place where a job goes on by itself when its machine is taken away.
-    `every_count` asks, where no kind is named, for machines with any number of GPUs, not only one.
+    `every_count` asks, where no kind is named, for machines with any number of GPUs, not only one;
+    it is for comparing kinds, so a dearer machine with the same GPUs in the same place may lack.
     `plain_memory_gib` is what the job's work without a GPU takes, for `Offer.plain`.
     """
 
@@ -115,6 +116,15 @@ class Offer:
         if self.usd is None or money.currency != self.price.currency or not self.price.amount:
             return None
         return money.amount * self.usd.amount / self.price.amount
+
+    def but(self, **changes: object) -> Offer:
+        """The same with other fields; for lists of tens of thousands, five times as fast as a call.
+
+        Nothing is checked: neither is it by the constructor.
+        """
+        made = object.__new__(Offer)
+        made.__dict__.update(self.__dict__, **changes)
+        return made
 
     def cost_of(self, duration: timedelta) -> Money:
         """The price of holding this for `duration`, unrounded."""

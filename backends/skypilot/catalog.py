@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from backends.errors import Refused
 
@@ -30,14 +31,13 @@ _CLOUDS = frozenset(
 """Of SkyPilot 0.14.1, those with price lists; where it is installed, it is asked which it has."""
 
 
-@dataclass(frozen=True)
-class Instance:
+class Instance(NamedTuple):
     """A row: something a cloud rents by the hour. `price` and `spot` are dollars, or None."""
 
     cloud: str
     name: str
     gpu: str | None
-    count: int
+    gpus: int
     cpus: float | None
     memory_gib: float | None
     price: float | None
@@ -98,23 +98,37 @@ def _rows(cloud: str, path: Path) -> Iterator[Instance]:
     """What can be read of a list; a row that is odd hides no other."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
+            lines = csv.reader(file)
+            at = {name: number for number, name in enumerate(next(lines, []))}
+            if not at.keys() >= _NEEDED:
+                return
+            width = len(at)
+            name, gpu, count = (at[key] for key in ("InstanceType", "AcceleratorName", _COUNT))
+            # A column that a list lacks is read from the empty cell that is put behind each row.
+            others = ("vCPUs", "MemoryGiB", "Price", "SpotPrice", "Region")
+            cpus, memory, price, spot, region = (at.get(key, -1) for key in others)
+            for row in lines:
+                row.extend([""] * max(1, width + 1 - len(row)))
                 try:
                     yield Instance(
-                        cloud=cloud,
-                        name=row["InstanceType"] or "",
-                        gpu=row["AcceleratorName"] or None,
-                        count=int(float(row["AcceleratorCount"] or 0)),
-                        cpus=_number(row.get("vCPUs")),
-                        memory_gib=_number(row.get("MemoryGiB")),
-                        price=_number(row.get("Price")),
-                        spot=_number(row.get("SpotPrice")),
-                        region=row.get("Region") or "",
+                        cloud,
+                        row[name],
+                        row[gpu] or None,
+                        int(float(row[count] or 0)),
+                        _number(row[cpus]),
+                        _number(row[memory]),
+                        _number(row[price]),
+                        _number(row[spot]),
+                        row[region],
                     )
-                except (KeyError, ValueError, TypeError):
+                except (ValueError, OverflowError):
                     continue
     except (OSError, UnicodeDecodeError, csv.Error):
         return
+
+
+_COUNT = "AcceleratorCount"
+_NEEDED = {"InstanceType", "AcceleratorName", _COUNT}
 
 
 def _number(text: str | None) -> float | None:

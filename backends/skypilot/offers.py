@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
+from json.encoder import encode_basestring_ascii as _text
+from operator import attrgetter
 from typing import Any
 
 from backends.errors import Refused, Unreachable, Unsupported
@@ -202,13 +205,12 @@ class Offers:
             return []
         if narrowed in {"slurm", "kubernetes", "k8s", "ssh"}:
             return [replace(_unpriced(self._infra, need), read_at=self._clock())]
-        found = [
-            _dated(row, listing, need)
-            for listing in catalog.listings(self._server.home)
-            if not narrowed or listing.cloud == narrowed
-            for row in _cheapest(listing)
-            if _fits(row, need)
-        ]
+        fits = _fitting(need)
+        found: list[Offer] = []
+        for listing in catalog.listings(self._server.home):
+            if not narrowed or listing.cloud == narrowed:
+                rows = _cheapest(filter(fits, listing.rows), need)
+                found += map(_dating(listing, need), rows)
         return sorted(found, key=lambda offer: offer.price.amount)
 
 
@@ -240,59 +242,89 @@ def _unpriced(infra: str, need: Need) -> Offer:
     )
 
 
-def _cheapest(listing: Listing) -> list[Instance]:
-    """One row an instance type: where it is cheapest."""
-    best: dict[str, Instance] = {}
-    for row in listing.rows:
-        known = best.get(row.name)
-        if row.price is not None and (known is None or row.price < (known.price or 0)):
-            best[row.name] = row
+def _cheapest(rows: Iterable[Instance], need: Need) -> list[Instance]:
+    """One row an instance type: where it is cheapest.
+
+    Where kinds of GPUs are compared: of each kind and number the cheapest row of each region.
+    """
+    key = _KIND if need.every_count else _NAME
+    price = _SPOT if need.spot else _PRICE
+    best: dict[Hashable, Instance] = {}
+    # The last of a key stays.
+    for row in sorted(rows, key=price, reverse=True):
+        best[key(row)] = row
     return list(best.values())
 
 
-def _fits(row: Instance, need: Need) -> bool:
-    price = row.spot if need.spot else row.price
-    if price is None:
-        return False
-    if need.cpus and (row.cpus or 0) < need.cpus:
-        return False
-    if need.memory_gib and (row.memory_gib or 0) < need.memory_gib:
-        return False
-    if need.regions and row.region not in need.regions:
-        return False
-    if need.cpu_only:
-        return row.gpu is None
-    if need.gpus:
-        wanted = {(catalog.plain(kind), count) for kind, count in need.gpus}
-        return row.gpu is not None and (catalog.plain(row.gpu), row.count) in wanted
-    return row.gpu is not None
+_KIND = attrgetter("gpu", "gpus", "region")
+_NAME = attrgetter("name")
+_PRICE = attrgetter("price")
+_SPOT = attrgetter("spot")
 
 
-def _dated(row: Instance, listing: Listing, need: Need) -> Offer:
-    price = row.spot if need.spot else row.price
-    memory = None if row.gpu is None else GPU_MEMORY_GIB.get(row.gpu)
-    wanted: dict[str, Any] = {"infra": row.cloud, "instance_type": row.name}
-    if row.gpu is not None:
-        wanted["accelerators"] = f"{row.gpu}:{row.count}"
-    if need.spot:
-        wanted["use_spot"] = True
-    return Offer(
+def _fitting(need: Need) -> Callable[[Instance], bool]:
+    """Whether a row is what is needed; names are compared as `catalog.plain` has them."""
+    wanted = {(catalog.plain(kind), count) for kind, count in need.gpus}
+    plain = cache(catalog.plain)
+
+    def fits(row: Instance) -> bool:
+        if (row.spot if need.spot else row.price) is None:
+            return False
+        if need.cpus and (row.cpus or 0) < need.cpus:
+            return False
+        if need.memory_gib and (row.memory_gib or 0) < need.memory_gib:
+            return False
+        if need.regions and row.region not in need.regions:
+            return False
+        if need.cpu_only:
+            return row.gpu is None
+        if wanted:
+            return row.gpu is not None and (plain(row.gpu), row.gpus) in wanted
+        return row.gpu is not None
+
+    return fits
+
+
+def _dating(listing: Listing, need: Need) -> Callable[[Instance], Offer]:
+    """Makes offers of a cloud's rows; what they have in common is made once."""
+    common = Offer(
         backend=NAME,
-        gpu=row.gpu,
-        count=row.count,
-        price=Money(Decimal(str(price))) * need.nodes,
-        region=f"{row.cloud}/{row.region}" if row.region else row.cloud,
+        gpu=None,
+        count=0,
+        price=FREE,
         spot=need.spot,
-        memory_gib=row.memory_gib,
-        gpu_memory_gib=None if memory is None else float(memory),
-        cpus=None if row.cpus is None else int(row.cpus),
         disk_gib=need.disk_gib,
         source=listing.source,
         read_at=listing.read_at,
-        alone=alone(row.cloud),
+        alone=alone(listing.cloud),
         nodes=need.nodes,
-        data={"resources": json.dumps([wanted]), "cloud": row.cloud},
     )
+
+    def dated(row: Instance) -> Offer:
+        memory = None if row.gpu is None else GPU_MEMORY_GIB.get(row.gpu)
+        price = Money(Decimal(str(row.spot if need.spot else row.price)))
+        return common.but(
+            gpu=row.gpu,
+            count=row.gpus,
+            price=price if need.nodes == 1 else price * need.nodes,
+            region=f"{row.cloud}/{row.region}" if row.region else row.cloud,
+            memory_gib=row.memory_gib,
+            gpu_memory_gib=None if memory is None else float(memory),
+            cpus=None if row.cpus is None else int(row.cpus),
+            data={"resources": f"[{_resources(row, need)}]", "cloud": row.cloud},
+        )
+
+    return dated
+
+
+def _resources(row: Instance, need: Need) -> str:
+    """As JSON, put together by hand: there are tens of thousands of rows."""
+    wanted = f'"infra": {_text(row.cloud)}, "instance_type": {_text(row.name)}'
+    if row.gpu is not None:
+        wanted += f', "accelerators": {_text(f"{row.gpu}:{row.gpus}")}'
+    if need.spot:
+        wanted += ', "use_spot": true'
+    return f"{{{wanted}}}"
 
 
 def _instead(ranked: Sequence[Mapping[str, Any]]) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import shlex
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -10,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launcher.cli import options
+from launcher.cli import counting, model_shape, options
 
 if TYPE_CHECKING:
     from launcher.quotes.advice import Advice
     from launcher.quotes.quote import Quote
     from launcher.quotes.workload import Workload
-    from launcher.recipe import Recipe
 
 _SHOWN = 12
 
@@ -33,11 +35,8 @@ _SHOWN = 12
 @click.option("--max-cost", type=options.Dollars(), help="Dollars for the whole job, at most.")
 @click.option("--max-duration", type=options.Duration(), help="Of the whole job, at most.")
 @click.option("--tokens", type=click.IntRange(min=1), help="Of one epoch, when nobody can count.")
-@click.option(
-    "--model-config",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="The model's config.json, when its shape is not known here.",
-)
+@counting.option
+@model_shape.options
 @click.option(
     "--sort",
     type=click.Choice(["cost", "time"]),
@@ -61,7 +60,15 @@ def estimate(
     max_cost: Decimal | None,
     max_duration: timedelta | None,
     tokens: int | None,
+    count: bool,
     model_config: Path | None,
+    params: int | None,
+    hidden: int | None,
+    layers: int | None,
+    vocab: int | None,
+    heads: int | None,
+    kv_heads: int | None,
+    intermediate: int | None,
     sort: str,
     everything: bool,
     live: bool,
@@ -72,23 +79,37 @@ def estimate(
     from backends.offer import Need
     from launcher import places
     from launcher import recipe as recipes
-    from launcher.cli.looking import chosen
-    from launcher.estimate import shapes
     from launcher.planning import AUTO
-    from launcher.quotes import advice, learning, market, quote, workload
+    from launcher.quotes import advice, learning, market, nothing, quote, workload
     from launcher.store import open_store
 
+    gc.disable()  # tens of thousands of offers, and the process is over soon
     found = recipes.load(recipe, sets=sets, data=data, cwd=Path.cwd())
-    shape = None if model_config is None else shapes.from_config_file(model_config)
+    shape = model_shape.given(
+        model_config,
+        params,
+        hidden=hidden,
+        layers=layers,
+        vocab=vocab,
+        heads=heads,
+        kv_heads=kv_heads,
+        intermediate=intermediate,
+    )
+    if count and tokens is None:
+        counting.first(found)
     work = workload.of(found, shape=shape, tokens=tokens)
     need = Need(gpus=gpus, spot=spot, regions=regions, every_count=not gpus)
-    names = chosen(None if backend == AUTO else backend)
-    market.require_known(need, names)
+    names = [backend] if backend and backend != AUTO else None
     there = market.of(names, need, live=live)
+    nothing.require_known(names, need, there)
+    if not there.offers:
+        raise nothing.why(names, need, there)
+    hub = not workload.has_model(found)
+    best = quote.cheapest(there.offers)
+    wanted = there.offers if everything or as_json else best
     learned = learning.of(open_store(places.state_dir()).measurements())
-    hub = not _local(found)
-    all_quotes = quote.all_of(work, there.offers, hub=hub, learned=learned)
-    quotes = quote.ordered(all_quotes, sort)  # type: ignore[arg-type]
+    quoted = quote.all_of(work, wanted, hub=hub, learned=learned)
+    quotes = quote.ordered(quoted, sort)  # type: ignore[arg-type]
     fitting = [one for one in quotes if one.fits in {"yes", "tight"}]
     caps = quote.Caps(max_price, max_cost, max_duration)
     kept = [one for one in fitting if not quote.above(one, caps)]
@@ -96,37 +117,33 @@ def estimate(
     if as_json:
         rows = [_document(one, market.now()) for one in shown]
         click.echo(json.dumps({**_of(work), "quotes": rows, "silent": there.silent}, indent=2))
+        _require(quotes, fitting, kept, [])
         return 0
     _heading(work)
     rows_shown = shown if everything else _few(shown)
     if rows_shown:
         _table(rows_shown, market.now())
         _learned(rows_shown)
-    if len(shown) > len(rows_shown):
-        click.echo(f"and {len(shown) - len(rows_shown)} more (--all)")
-    _below(quotes, fitting, kept)
+    if len(there.offers) > len(rows_shown):
+        click.echo(f"the best of {len(there.offers):,} offers; every one of them: --all")
     told = advice.advice(
-        recipe,
+        found,
         work,
-        there.offers,
+        best,
         fitting[0] if fitting else None,
-        sets=sets,
-        data=data,
         shape=shape,
         tokens=tokens,
         hub=hub,
         learned=learned,
     )
-    _advise(told, fitting[0] if fitting else None)
+    if fitting:
+        _advise(told, fitting[0])
     for sentence in there.silent:
         click.echo(f"  {sentence}", err=True)
-    if explain and shown:
-        _explain(shown[0])
+    if explain and (shown or quotes):
+        _explain((shown or quotes)[0])
+    _require(quotes, fitting, kept, told)
     return 0
-
-
-def _local(recipe: Recipe) -> bool:
-    return (recipe.base_dir / str(recipe.config.get("base_model"))).is_dir()
 
 
 def _of(work: Workload) -> dict[str, Any]:
@@ -137,6 +154,7 @@ def _of(work: Workload) -> dict[str, Any]:
             "params": work.shape.params,
             "source": work.shape.source,
         },
+        "why_no_data": work.why_no_data or None,
         "data": None
         if data is None
         else {"rows": data.rows, "tokens": data.tokens, "longest": data.longest, "how": data.how},
@@ -147,7 +165,8 @@ def _heading(work: Workload) -> None:
     click.echo(f"model: {work.shape.name}, {work.shape.params / 1e9:.2f}B ({work.shape.source})")
     data = work.data
     if data is None:
-        steps = "" if work.max_steps is None else f"; max_steps is {work.max_steps}"
+        most = work.schedule.max_steps
+        steps = "" if most is None else f"; max_steps is {most}"
         click.echo(f"data:  not known: {work.why_no_data}{steps} (say it with --tokens)")
         return
     click.echo(f"data:  {data.rows:,} rows, {data.tokens:,} tokens an epoch ({data.how})")
@@ -164,7 +183,7 @@ def _few(quotes: list[Quote]) -> list[Quote]:
 
 
 def _table(quotes: list[Quote], now: datetime) -> None:
-    from launcher.cli.runs import table
+    from launcher.cli.tables import table
 
     heading = ("", "BACKEND", "WHERE", "GPU", "MEMORY", "FITS", "TIME", "WHOLE JOB", "AN HOUR")
     rows: list[tuple[str, ...]] = [(*heading, "PRICES")]
@@ -218,45 +237,64 @@ def _age(one: Quote, now: datetime) -> str:
     return f"{day}, old" if one.priced.is_stale(now) else day
 
 
-def _below(quotes: list[Quote], fitting: list[Quote], kept: list[Quote]) -> None:
-    """Why there is nothing, and what is nearest."""
+def _require(
+    quotes: list[Quote], fitting: list[Quote], kept: list[Quote], told: list[Advice]
+) -> None:
+    """Raise Refused where it fits nowhere, Capped where no limit is kept.
+
+    told  what would make it fit
+    """
+    from backends.errors import Capped, NoCapacity, Refused
+    from launcher.quotes.words import time_words
+
     if kept:
         return
     if fitting:
         first = fitting[0]
         cost = "" if first.cost is None else f", {first.cost[1]} in all"
-        click.echo(
+        took = "" if first.hours is None else f", {time_words(first.hours)}"
+        raise Capped(
             f"nothing that fits keeps to the limits; nearest is {first.offer.gpu} x "
-            f"{first.offer.count} at {first.priced.backend}, {first.offer.price} an hour{cost}"
+            f"{first.offer.count} at {first.priced.backend}, {first.offer.price} an hour"
+            f"{cost}{took}",
+            hint="raise the limit, or change the recipe: --set",
         )
-        return
     tried = [one for one in quotes if one.memory is not None]
     if not tried:
-        click.echo("there is no offer of a GPU that is known here")
-        return
+        names = ", ".join(sorted({str(one.offer.gpu) for one in quotes}))
+        raise NoCapacity(f"of no GPU on offer figures are known: {names}", hint="see --all")
     best = min(tried, key=lambda one: one.memory.nvml.middle - one.memory.usable)  # type: ignore[union-attr]
     held = best.memory
     assert held is not None
     over = held.nvml.middle - held.usable
-    click.echo(
-        f"it fits nowhere: on {best.offer.gpu} x {best.offer.count} it lacks {over:.0f} GiB "
-        f"({held.nvml.middle:.0f} of {held.usable:.0f})"
+    raise Refused(
+        f"it fits nowhere: on {best.offer.gpu} x {best.offer.count} it lacks "
+        f"{max(over, 0.1):.{0 if over >= 10 else 1}f} GiB on each GPU "
+        f"({held.nvml.middle:.0f} of {held.usable:.0f})",
+        hint="\n".join(["it would fit with:", *_changes(told, None)])
+        if told
+        else "no change that is known here is enough: take a smaller model or shorter rows",
     )
 
 
-def _advise(found: list[Advice], best: Quote | None) -> None:
-    """What would make it fit, or cheaper, each to be pasted."""
+def _advise(found: list[Advice], best: Quote) -> None:
+    """What would make it cheaper, each to be pasted."""
     if found:
-        click.echo("cheaper:" if best is not None else "it would fit with:")
+        click.echo("cheaper:")
+    for line in _changes(found, best):
+        click.echo(f"  {line}")
+
+
+def _changes(found: list[Advice], best: Quote | None) -> Iterator[str]:
     for one in found:
-        offer, cost = one.best.offer, one.best.cost
+        offer, cost, held = one.best.offer, one.best.cost, one.best.memory
         dollars = "" if cost is None else f", {cost[1]}"
         if best is not None and best.cost is not None and cost is not None:
             dollars += f" instead of {best.cost[1]}"
-        pasted = " ".join(f"--set {each}" for each in one.change.sets)
+        memory = "" if held is None else f" ({held.nvml.middle:.0f} of {held.usable:.0f} GiB)"
         where = f"{offer.gpu} x {offer.count} at {one.best.priced.backend}"
-        click.echo(f"  {one.change.what}: {where}{dollars} ({one.change.price})")
-        click.echo(f"    {pasted}")
+        yield f"{one.change.what}: {where}{memory}{dollars} ({one.change.price})"
+        yield "  " + " ".join(f"--set {shlex.quote(each)}" for each in one.change.sets)
 
 
 def _explain(one: Quote) -> None:
@@ -297,6 +335,10 @@ def _document(one: Quote, now: datetime) -> dict[str, Any]:
         "cost": None
         if one.cost is None
         else dict(zip(("low", "likely", "high"), (str(m.amount) for m in one.cost), strict=True)),
+        "currency": offer.price.currency,
+        "price_per_hour": str(offer.price.amount),
+        "usd_per_hour": None if (usd := offer.dollars(offer.price)) is None else str(usd),
+        "stale": one.priced.is_stale(now),
         "learned": {
             "runs": max(one.pace.runs, one.held.runs),
             "time_factor": one.pace.factor,
@@ -304,10 +346,6 @@ def _document(one: Quote, now: datetime) -> dict[str, Any]:
             "memory_factor": one.held.factor,
             "memory_weight": one.held.weight,
         },
-        "currency": offer.price.currency,
-        "price_per_hour": str(offer.price.amount),
-        "usd_per_hour": None if (usd := offer.dollars(offer.price)) is None else str(usd),
-        "stale": one.priced.is_stale(now),
         "source": offer.source,
         "read_at": None if offer.read_at is None else offer.read_at.isoformat(),
     }

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
@@ -28,6 +28,9 @@ from launcher.run.pull import human_bytes
 from launcher.run.spec import JobSpec
 from launcher.store import Store
 from launcher.upload import upload
+
+if TYPE_CHECKING:
+    from launcher.quotes.quote import Quote
 
 _MINUTE = timedelta(minutes=1)
 
@@ -186,7 +189,9 @@ def _quote(prepared: Prepared, store: Store) -> None:
     sent = upload(prepared, store)
     size = 0 if sent is None else sent.size_bytes
     found = quoted(prepared, upload_bytes=size, learned=learning.of(store.measurements()))
-    if found is None or found.memory is None:
+    if isinstance(found, str):
+        click.echo(f"  not estimated: {found}")
+    if found is None or isinstance(found, str) or found.memory is None:
         return
     held = found.memory
     memory = f"{held.nvml.middle:.0f} of {held.usable:.0f} GiB on a GPU"
@@ -197,11 +202,30 @@ def _quote(prepared: Prepared, store: Store) -> None:
         click.echo(f"  {memory} (an estimate; how long it takes is not known)")
     if learned := drawn(found.pace, found.held):
         click.echo(f"  {learned}")
+    _within_limits(prepared, found)
     if found.fits == "no":
         click.echo(
             f"warning: it will hardly fit: it takes about {held.nvml.middle:.0f} GiB on each GPU, "
             f"and a {prepared.offer.gpu} has {held.usable:.0f}; see: "
             f"ftlaunch estimate {prepared.request.source}",
+            err=True,
+        )
+
+
+def _within_limits(prepared: Prepared, found: Quote) -> None:
+    """Say that a limit will end the run before it is done, or may."""
+    limit = _limit(prepared)
+    if limit is None or found.hours is None:
+        return
+    from launcher.quotes.words import time_words
+
+    hours = limit / timedelta(hours=1)
+    if hours < found.hours.middle:
+        ends = "will hardly be done" if hours < found.hours.low else "may not be done"
+        click.echo(
+            f"warning: it {ends} when its limit of "
+            f"{timedelta(seconds=round(limit.total_seconds()) or 1)} "
+            f"ends it: about {time_words(found.hours)}",
             err=True,
         )
 

@@ -80,7 +80,7 @@ def _day(one: PriceList) -> str:
 
 
 def _show(lists: tuple[PriceList, ...], now: datetime, *, everything: bool) -> None:
-    from launcher.cli.runs import table
+    from launcher.cli.tables import table
 
     if not lists:
         click.echo("there is no price list")
@@ -100,7 +100,7 @@ def _show(lists: tuple[PriceList, ...], now: datetime, *, everything: bool) -> N
 
 
 def _rows(lists: tuple[PriceList, ...]) -> None:
-    from launcher.cli.runs import table
+    from launcher.cli.tables import table
     from launcher.plan_text import hardware
     from launcher.quotes.words import hourly
 

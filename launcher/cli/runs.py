@@ -14,7 +14,7 @@ from backends.errors import BadInput
 from launcher import places
 from launcher.cli import options
 from launcher.cli.facts import describe, find, row_of
-from launcher.plan_text import printable
+from launcher.cli.tables import table
 from launcher.run.loaded import Backends
 from launcher.store import RunRecord, Store, open_store
 
@@ -119,15 +119,6 @@ def _no_runs(total: int, *, page: int, everything: bool) -> str:
         pages = -(-total // PAGE)
         return f"there is no page {page}: the last one is {pages}"
     return f"no run is alive; {total} ended (ftlaunch ps -a)"
-
-
-def table(rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows in columns; odd characters in names cannot break the table."""
-    shown = [tuple(printable(cell) for cell in row) for row in rows]
-    widths = [max(len(row[i]) for row in shown) for i in range(len(shown[0]))]
-    for row in shown:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
 
 
 def age(when: datetime) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launcher.cli import options
+from launcher.cli import counting, options
 
 if TYPE_CHECKING:
     from launcher.request import Request
@@ -50,6 +50,7 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--dry-run", "--dryrun", "dry_run", is_flag=True, help="Say it all, do nothing."
             ),
+            counting.option,
             click.option("--max-duration", type=options.Duration(), help="End it after this long."),
             click.option("--max-cost", type=options.Dollars(), help="End it at this many dollars."),
             click.option("--max-price", type=options.Dollars(), help="Dollars an hour, at most."),
@@ -147,6 +148,7 @@ def _go(
     detach: bool,
     yes: bool,
     dry_run: bool,
+    count: bool,
     max_duration: timedelta | None,
     max_cost: Decimal | None,
     max_price: Decimal | None,
@@ -190,14 +192,24 @@ def _go(
     )
     if no_preflight:
         click.echo(_UNCHECKED, err=True)
-    code, _ = go(request, detach=detach, yes=yes, dry_run=dry_run, as_json=as_json)
+    how = {"detach": detach, "yes": yes, "dry_run": dry_run, "as_json": as_json}
+    code, _ = go(request, count=count, **how)
     return code
 
 
 def go(
-    request: Request, *, detach: bool, yes: bool, dry_run: bool, as_json: bool
+    request: Request,
+    *,
+    detach: bool,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
+    count: bool = False,
 ) -> tuple[int, str | None]:
-    """Plan, agree, launch and follow: the exit code, and the run's id if there is one."""
+    """Plan, agree, launch and follow: the exit code, and the run's id if there is one.
+
+    count  the tokens of local data first, in a dry run
+    """
     from launcher import launch, places, planning
     from launcher.cli import agreeing, following, order_view, plan_view
     from launcher.store import open_store
@@ -205,6 +217,8 @@ def go(
     store = open_store(places.state_dir())
     prepared = planning.prepare(request, store, dry=dry_run)
     if dry_run:
+        if count and request.only is None and prepared.offer.gpu is not None:
+            counting.first(prepared.recipe)
         plan_view.show(prepared, store, as_json=as_json)
         return 0, None
     launch.require_secrets(prepared.run.secrets)

@@ -111,7 +111,9 @@ def required_extras(config: Mapping[str, Any], *, gpu: bool = True) -> set[str]:
     extras = set()
     if config.get("deepspeed"):
         extras.add("deepspeed")
-    flash = config.get("flash_attention") is True or config.get("attn_implementation") in _FLASH
+    flash = (
+        config.get("flash_attention") is True or str(config.get("attn_implementation")) in _FLASH
+    )
     if flash and gpu:
         extras.add("flash-attn")
     return extras

@@ -22,8 +22,8 @@ from launcher.estimate.shape import Shape, counted
 _TABLE = Path(__file__).with_name("tables") / "shapes.csv"
 
 WAY_OUT = (
-    "give --params, --hidden and --layers (and --vocab, --heads, --kv-heads, --intermediate where "
-    "you know them), or the path of its config.json"
+    "tell ftlaunch estimate --params, --hidden and --layers (and --vocab, --heads, --kv-heads, "
+    "--intermediate where you know them), or --model-config with the path of its config.json"
 )
 
 _TAIL = re.compile(

@@ -44,7 +44,7 @@ def _deepspeed(value: object, base_dir: Path | None) -> tuple[str, str]:
     if not isinstance(value, str):
         raise BadInput(f"deepspeed is {value!r}", hint="it is the path of a JSON file")
     path = (base_dir or Path()) / value
-    if path.is_file():
+    if _is_file(path):
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -59,6 +59,13 @@ def _deepspeed(value: object, base_dir: Path | None) -> tuple[str, str]:
     if "offload" not in name:
         return stage, "none"
     return stage, "params" if "all" in name or "param" in name else "optimizer"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # what cannot be a path at all
+        return False
 
 
 def _stage(document: Mapping[str, Any]) -> tuple[str, str]:

@@ -43,7 +43,7 @@ def clashes(look: Look, rules: tuple[Rule, ...]) -> Iterator[Problem]:
 def _applies(rule: Rule, config: Config) -> bool:
     try:
         return bool(rule.when(config))
-    except (TypeError, AttributeError, ValueError):
+    except (TypeError, AttributeError, ValueError, OverflowError):
         return False  # a value of the wrong kind, which `kinds` tells of
 
 

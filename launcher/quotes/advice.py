@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from backends.errors import FtlaunchError
 from launcher import recipe as recipes
@@ -14,6 +13,19 @@ from launcher.quotes.learning import NOTHING, Learned
 from launcher.quotes.market import Priced
 from launcher.quotes.quote import Quote
 from launcher.quotes.workload import Workload
+from launcher.recipe import Recipe
+
+RANK = ("lora_r=16", "lora_alpha=32", "lora_target_linear=true")
+
+SHARDED = (
+    "fsdp_version=2",
+    "fsdp_config.reshard_after_forward=true",
+    "fsdp_config.auto_wrap_policy=TRANSFORMER_BASED_WRAP",
+    "fsdp_config.state_dict_type=FULL_STATE_DICT",
+)
+
+SHORT = 1024
+"""Rows that are not halved."""
 
 WORTH = 0.9
 """Of the dollars: what saves less than a tenth is not told."""
@@ -36,7 +48,7 @@ class Advice:
     best: Quote
 
 
-def changes(setup: Setup) -> Iterator[Change]:
+def changes(setup: Setup, *, mixture: bool = False) -> Iterator[Change]:
     """What could be done to a recipe that is trained like this, the gentlest first."""
     if setup.micro_batch > 1:
         accumulated = setup.micro_batch * setup.grad_accum
@@ -63,6 +75,12 @@ def changes(setup: Setup) -> Iterator[Change]:
             "the base model in 4 bits",
             "slower steps, and slightly less exact",
         )
+    if mixture and setup.quant.startswith("nf4") and not setup.experts_quantised:
+        yield Change(
+            ("quantize_moe_experts=true",),
+            "the experts in 4 bits, too",
+            "slower steps, and slightly less exact",
+        )
     if setup.method == "full":
         yield Change(
             ("optimizer=adamw_8bit",),
@@ -70,20 +88,33 @@ def changes(setup: Setup) -> Iterator[Change]:
             "about the same result",
         )
         yield Change(
-            ("adapter=lora", "lora_r=16", "lora_alpha=32", "lora_target_linear=true"),
+            ("adapter=lora", *RANK),
             "an adapter instead of all weights",
             "another, smaller result",
+        )
+        yield Change(
+            ("adapter=qlora", "load_in_4bit=true", *RANK),
+            "an adapter on the base model in 4 bits",
+            "another, smaller result",
+        )
+    if setup.parallelism in ("none", "ddp") and setup.quant == "none":
+        yield Change(
+            SHARDED, "the model spread over the machine's GPUs (FSDP2)", "needs several GPUs"
+        )
+    if setup.seq_len > SHORT:
+        yield Change(
+            (f"sequence_len={setup.seq_len // 2}",),
+            "rows of half the length",
+            "longer ones are dropped or cut",
         )
 
 
 def advice(
-    source: str,
+    recipe: Recipe,
     work: Workload,
     offers: Sequence[Priced],
     best: Quote | None,
     *,
-    sets: tuple[str, ...] = (),
-    data: Path | None = None,
     shape: Shape | None = None,
     tokens: int | None = None,
     hub: bool = True,
@@ -91,13 +122,14 @@ def advice(
 ) -> list[Advice]:
     """What makes the recipe fit where it does not, or cheaper than `best`.
 
-    best  the cheapest offer that it fits as it is; None: there is none
+    offers  may leave out what differs in nothing but place and price from a cheaper one
+    best    the cheapest offer that it fits as it is; None: there is none
     The others are what `work` was made with.
     """
 
     def tried(change: Change) -> Quote | None:
         try:
-            changed = recipes.load(source, sets=(*sets, *change.sets), data=data, cwd=Path.cwd())
+            changed = recipes.changed(recipe, change.sets)
             other = workload.of(changed, shape=shape, tokens=tokens)
         except FtlaunchError:
             return None
@@ -105,21 +137,34 @@ def advice(
         fits = bool(quotes) and quotes[0].fits in {"yes", "tight"}
         return quotes[0] if fits and _is_better(quotes[0], best) else None
 
-    alone = list(changes(work.setup))
+    alone = list(changes(work.setup, mixture=work.shape.mixture))
     found = [Advice(one, got) for one in alone if (got := tried(one)) is not None]
     if found or best is not None:
         return found
-    # None is enough by itself: the first so many of them together are.
+    # None is enough by itself: the first so many of them together are, and some of those needless.
     for number in range(2, len(alone) + 1):
-        change = _together(alone[:number])
-        if (got := tried(change)) is not None:
-            return [Advice(change, got)]
+        if tried(_together(alone[:number])) is not None:
+            change = _together(_needed(alone[:number], lambda some: bool(tried(_together(some)))))
+            got = tried(change)
+            return [] if got is None else [Advice(change, got)]
     return []
 
 
+def _needed(several: list[Change], suffices: Callable[[list[Change]], bool]) -> list[Change]:
+    """Those without which it does not do; the most drastic are left out first."""
+    kept = list(several)
+    for one in reversed(several[:-1]):
+        fewer = [each for each in kept if each is not one]
+        if suffices(fewer):
+            kept = fewer
+    return kept
+
+
 def _together(several: Sequence[Change]) -> Change:
+    """One change; where two set a key, the later one does."""
+    settings = dict(each.split("=", 1) for one in several for each in one.sets)
     return Change(
-        tuple(each for one in several for each in one.sets),
+        tuple(f"{key}={value}" for key, value in settings.items()),
         ", ".join(one.what for one in several),
         "; ".join(dict.fromkeys(one.price for one in several)),
     )
@@ -128,4 +173,4 @@ def _together(several: Sequence[Change]) -> Change:
 def _is_better(one: Quote, best: Quote | None) -> bool:
     if best is None:
         return True
-    return quote.dollars(one) < WORTH * quote.dollars(best)
+    return one.likely < WORTH * best.likely

@@ -18,9 +18,9 @@ from backends.errors import (
 from backends.offer import Need
 from backends.protocol import Backend
 from launcher import choosing, places
-from launcher.quotes import quote, workload
+from launcher.quotes import nothing, quote, workload
 from launcher.quotes.learning import NOTHING, Learned
-from launcher.quotes.market import Priced, require_known
+from launcher.quotes.market import Market, Priced
 from launcher.quotes.quote import Caps, Quote
 from launcher.quotes.workload import Workload
 from launcher.recipe import Recipe
@@ -81,7 +81,6 @@ def order(
     """
     named = bool(need.gpus) or need.cpu_only
     work = None if need.cpu_only else workload.of(recipe)
-    require_known(need, registry.names())
     market = _Market(dry=dry, left_out=[])
     if only is not None:
         market.left_out.append(f"only {only} keeps the secrets that are asked for")
@@ -91,6 +90,7 @@ def order(
         if only in {None, name}
         for one in market.ask(name, _needs(need))
     ]
+    nothing.require_known(None, need, Market([one.priced for one in found]))
     if not found:
         market.refuse()
     priced = _quoted(work, found, learned, upload_bytes=upload_bytes, hub=hub)
@@ -226,7 +226,7 @@ def _within(found: Sequence[Candidate], caps: Caps, left_out: list[str]) -> list
 def _key(one: Candidate) -> tuple[int, int, int, float]:
     fits = {"yes": 0, "tight": 1, "unknown": 2, "no": 3}[one.quote.fits]
     # Where nobody knows how long it takes: by the hour, after the others.
-    return one.rank, fits, int(one.quote.cost is None), quote.dollars(one.quote)
+    return one.rank, fits, int(one.quote.cost is None), one.quote.likely
 
 
 def _few(ordered: Sequence[Candidate]) -> list[Candidate]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from backends import registry
@@ -11,7 +11,6 @@ from backends.errors import BadInput, CredentialsMissing, FtlaunchError, Unreach
 from backends.offer import Need, Offer
 from backends.protocol import Backend
 from launcher import places
-from launcher.estimate import gpus
 
 STALE = timedelta(days=30)
 """A price list older than this is marked."""
@@ -42,13 +41,16 @@ def of(names: Sequence[str] | None, need: Need, *, live: bool = False) -> Market
     """The offers of some backends, or of all.
 
     live  ask those that can be asked; a dated list takes the place of one that does not answer
+    Raises BadInput for a name that nobody registered.
     """
     market = Market()
     for name in names or registry.names():
         try:
             backend = registry.load(name, state_dir=places.backends_dir())
-            found = _offers(backend, need, live=live)
+            found = [offer for one in _each(need) for offer in _offers(backend, one, live=live)]
         except FtlaunchError as error:
+            if names is not None and isinstance(error, BadInput):
+                raise
             way_out = f" ({error.hint})" if error.hint else ""
             market.silent.append(f"{name}: {error.message}{way_out}")
             continue
@@ -58,23 +60,12 @@ def of(names: Sequence[str] | None, need: Need, *, live: bool = False) -> Market
     return market
 
 
-def require_known(need: Need, names: Sequence[str]) -> None:
-    """Raises BadInput, with the nearest names, for a GPU that nobody rents and no table has."""
-    for kind, _ in need.gpus:
-        try:
-            gpus.find(kind.rstrip("!"))
-        except BadInput:
-            if not any(_rents(name, kind) for name in names):
-                raise
-
-
-def _rents(name: str, kind: str) -> bool:
-    """Whether a backend has such a GPU by its dated list; one that cannot say may have it."""
-    try:
-        backend = registry.load(name, state_dir=places.backends_dir())
-        return bool(backend.offers(Need(gpus=((kind, 1),)), live=False))
-    except FtlaunchError:
-        return True
+def _each(need: Need) -> Iterator[Need]:
+    """Each kind that was asked for by itself: a ranked list is one offer to some backends."""
+    if len(need.gpus) < 2:
+        yield need
+    for kind in need.gpus if len(need.gpus) > 1 else ():
+        yield replace(need, gpus=(kind,))
 
 
 def _offers(backend: Backend, need: Need, *, live: bool) -> Sequence[Offer]:

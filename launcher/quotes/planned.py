@@ -12,8 +12,8 @@ from launcher.quotes.quote import Quote
 
 def quoted(
     prepared: Prepared, *, upload_bytes: int = 0, learned: Learned = NOTHING
-) -> Quote | None:
-    """None where it cannot be estimated: no GPU, a model nobody knows, a way nobody has measured.
+) -> Quote | str | None:
+    """What it comes to; a sentence where that cannot be estimated, None where nobody would ask.
 
     upload_bytes  that travel from this computer
     learned       from earlier runs
@@ -22,18 +22,16 @@ def quoted(
         return None
     try:
         work = workload.of(prepared.recipe)
-    except FtlaunchError:
-        return None
+    except FtlaunchError as error:
+        return error.message
     priced = Priced(prepared.backend_spec, prepared.offer)
     hub = from_hub(prepared)
     (found,) = quote.all_of(work, [priced], upload_bytes=upload_bytes, hub=hub, learned=learned)
-    return None if found.fits == "unknown" else found
+    if found.fits == "unknown":
+        return f"no figures are known of a GPU called {prepared.offer.gpu!r}"
+    return found
 
 
 def from_hub(prepared: Prepared) -> bool:
     """Whether the job fetches the base model from a hub."""
-    return prepared.model is None and not _is_here(prepared)
-
-
-def _is_here(prepared: Prepared) -> bool:
-    return (prepared.recipe.base_dir / str(prepared.recipe.config.get("base_model"))).is_dir()
+    return prepared.model is None and not workload.has_model(prepared.recipe)

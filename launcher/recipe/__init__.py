@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "LaunchRecipe",
     "Recipe",
     "Steps",
+    "changed",
     "load",
 ]
 
@@ -78,6 +80,14 @@ def load(source: str, *, sets: Sequence[str] = (), data: Path | None = None, cwd
         _prefix=prefix,
         _over=draft.over,
     )
+
+
+def changed(recipe: Recipe, sets: Sequence[str]) -> Recipe:
+    """The same with further `--set` arguments; nothing is read anew. Raises BadInput."""
+    draft = _Draft(overrides.unshared(recipe.config))
+    _apply_sets(draft, sets)
+    changes = (*recipe.changes, *draft.changes)
+    return replace(recipe, config=draft.config, changes=changes)
 
 
 _source = source

@@ -43,12 +43,13 @@ def test_odd_values_everywhere(seed: int, folder: Path) -> None:
         look_at(config, folder)
 
 
-@pytest.mark.parametrize("odd", [[], {"a": [1]}, "", True], ids=str)
+@pytest.mark.parametrize("odd", [[], {"a": [1]}, "", True, float("inf")], ids=str)
 def test_one_odd_value_behind_each_key_that_is_compared(odd: object, folder: Path) -> None:
     config = {"base_model": "o/m", "datasets": [{"path": "o/s", "type": "sharegpt"}]}
     for key in (
         *("eval_strategy", "evaluation_strategy", "save_strategy", "gradient_checkpointing"),
         *("optimizer", "lr_scheduler", "adapter", "rl", "chat_template", "attn_implementation"),
         *("deepspeed", "plugins", "fsdp_config", "rope_scaling", "val_set_size"),
+        "tensor_parallel_size",
     ):
         look_at({**config, key: odd}, folder)

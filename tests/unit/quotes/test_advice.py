@@ -35,10 +35,11 @@ def priced(gpu: str, dollars: str) -> Priced:
 def told(folder: Path, *offers: Priced, **changes: Any) -> list[Advice]:
     path = folder / "mine.yml"
     path.write_text(yaml.safe_dump({**LORA, **changes}))
-    work = workload.of(recipes.load(str(path), cwd=folder), tokens=5_000_000)
+    recipe = recipes.load(str(path), cwd=folder)
+    work = workload.of(recipe, tokens=5_000_000)
     quotes = quote.ordered(quote.all_of(work, offers), "cost")
     best = next((one for one in quotes if one.fits in {"yes", "tight"}), None)
-    return advice(str(path), work, offers, best, tokens=5_000_000)
+    return advice(recipe, work, offers, best, tokens=5_000_000)
 
 
 def test_what_makes_it_fit_is_named_and_can_be_pasted(tmp_path: Path) -> None:

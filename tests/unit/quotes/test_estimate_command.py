@@ -66,19 +66,77 @@ def test_as_data_every_offer_has_a_range_of_time_and_money(
 def test_a_recipe_that_fits_nowhere_says_by_how_much(
     apart: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, _ = ask(capsys, recipe(apart, BIG), "-b", "modal", "-g", "T4")
-    assert code == 0
-    assert "it fits nowhere: on T4 x 1 it lacks" in out
-    smaller = {**BIG, "base_model": "meta-llama/Llama-3.1-8B", "adapter": "lora"}
-    code, out, _ = ask(capsys, recipe(apart, smaller), "-b", "modal", "-g", "L40S")
-    assert "it would fit with:" in out
-    assert "--set gradient_checkpointing=true" in out
+    code, _, err = ask(capsys, recipe(apart, BIG), "-b", "modal", "-g", "T4")
+    assert code == 3
+    assert "it fits nowhere: on T4 x 1 it lacks" in err
+    assert "take a smaller model or shorter rows" in err
 
 
-def test_limits_that_nothing_keeps_name_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = ask(capsys, "quickstart", "-b", "modal", "--max-price", "0.10")
-    assert code == 0
-    assert "nothing that fits keeps to the limits; nearest is T4 x 1 at modal" in out
+def test_and_the_smallest_change_that_would_do(
+    apart: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    smaller = {**BIG, "base_model": "meta-llama/Llama-3.1-8B"}
+    path = recipe(apart, {**smaller, "adapter": "lora"})
+    code, _, err = ask(capsys, path, "-b", "modal", "-g", "L40S")
+    assert code == 3
+    told = err[err.index("it would fit with:") :].splitlines()
+    (pasted,) = (line.split() for line in told if "gradient_checkpointing=true" in line)
+    assert ask(capsys, path, "-b", "modal", "-g", "L40S", *pasted)[0] == 0
+    # Where none is enough by itself, no more than needed: without any one of them it does not fit.
+    code, _, err = ask(capsys, recipe(apart, smaller), "-b", "modal", "-g", "L4")
+    assert code == 3
+    (pasted,) = (line.split() for line in err.splitlines() if "--set" in line)
+    assert ask(capsys, path, "-b", "modal", "-g", "L4", *pasted)[0] == 0
+    assert "fsdp" not in err
+
+
+@pytest.mark.parametrize(
+    "limit", [("--max-price", "0.10"), ("--max-cost", "0.001"), ("--max-duration", "5s")]
+)
+def test_limits_that_nothing_keeps_name_the_nearest(
+    capsys: pytest.CaptureFixture[str], limit: tuple[str, str]
+) -> None:
+    code, _, err = ask(capsys, "quickstart", "-b", "modal", *limit)
+    assert code == 7
+    assert "nothing that fits keeps to the limits; nearest is T4 x 1 at modal" in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (("-g", "H1000"), 2, "there is no GPU named 'H1000'\n  nearest names: H100, "),
+        (("-g", "A100-80GB,A10O"), 2, "there is no GPU named 'A10O'\n  nearest names: A10, "),
+        (("-g", "cpu"), 2, "an estimate is of GPUs"),
+        (("-g", "RTX4090"), 5, "no backend has a RTX4090"),
+        (("-b", "modal", "-g", "T4:9"), 5, "modal has no T4 x 9"),
+        (("-b", "modla"), 2, "there is no backend named 'modla'\n  did you mean 'modal'?"),
+        (("--region", "IN22"), 2, "no backend has a region 'IN22'\n  nearest names: IN2"),
+        (("-b", "modal", "--region", "IN2"), 2, "modal has no region 'IN2'"),
+        (("--max-price", "0"), 2, "the amount must be above zero"),
+        (("--max-cost", "-3"), 2, "the amount must be above zero"),
+        (("--max-duration", "0"), 2, "the time must be longer than zero"),
+        (("--params", "8B"), 2, "--hidden is not given"),
+        (("--params", "many"), 2, "is not a number of parameters such as 8B"),
+    ],
+)
+def test_what_was_typed_wrong_is_said_with_a_way_out(
+    capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], code: int, said: str
+) -> None:
+    found, _, err = ask(capsys, "quickstart", *argv)
+    assert (found, said in err) == (code, True), err
+
+
+def test_a_model_nobody_knows_is_told_in_numbers(
+    apart: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = recipe(apart, {**BIG, "base_model": "me/secret", "adapter": "lora"})
+    argv = ("-b", "modal", "-g", "H100", "--tokens", "1000", "--json")
+    code, _, err = ask(capsys, path, *argv)
+    assert code == 2
+    assert "--params, --hidden and --layers" in err
+    typed = ("--params", "1.5B", "--hidden", "2048", "--layers", "24")
+    code, out, _ = ask(capsys, path, *argv, *typed)
+    assert json.loads(out)["model"]["params"] == 1_500_000_000
 
 
 def test_a_gpu_that_nobody_knows_is_refused_with_the_nearest_names(
@@ -90,12 +148,16 @@ def test_a_gpu_that_nobody_knows_is_refused_with_the_nearest_names(
         assert code == 2, said
         assert "H1000" in said
         assert "H100" in said.replace("H1000", "")
-    assert ask(capsys, "quickstart", "-g", "A30")[0] == 0, "it is rented, though no table has it"
+    code, _, err = ask(capsys, "quickstart", "-g", "A30")
+    assert code == 5, "it is rented, though no figures of it are known"
+    assert "no GPU named" not in err
 
 
 def test_a_limit_of_time_keeps_what_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["quickstart", "-b", "jarvis", "-g", "L4", "--regions", "IN2"]
-    assert "nothing that fits keeps to the limits" in ask(capsys, *argv, "--max-duration", "9s")[1]
+    code, _, err = ask(capsys, *argv, "--max-duration", "9s")
+    assert code != 0
+    assert "keeps to the limits" in err
     assert "** " in ask(capsys, *argv, "--max-duration", "9h")[1]
 
 
@@ -130,3 +192,22 @@ def test_what_cannot_be_estimated_is_one_sentence(
     assert found == code, err
     assert words in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("--max-duration", "5s"), "it will hardly be done when its limit of 0:00:05 ends it"),
+        (("--max-cost", "0.001"), "it will hardly be done when its limit of"),
+        (("--set", "base_model=me/secret"), "not estimated: the shape of me/secret is not known"),
+        (("--no-merge", "--max-duration", "1d"), " in all; "),
+    ],
+)
+def test_a_plan_says_what_its_limits_do_not_allow(
+    capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], said: str
+) -> None:
+    code = command(cli, ["train", "quickstart", "--dry-run", "-b", "modal", "-g", "T4", *argv])
+    told = capsys.readouterr()
+    assert code == 0, told.err
+    assert said in told.out + told.err
+    assert ("hardly" in told.err) == ("hardly" in said)

@@ -18,15 +18,17 @@ from launcher.estimate import Range, Setup, gpus, memory, shapes, speed
 from launcher.quotes import learning, quote
 from launcher.quotes.learning import NOTHING, Learned, Recorded, drawn
 from launcher.quotes.market import Priced
+from launcher.quotes.rows import Data
+from launcher.quotes.schedule import Schedule
 from launcher.quotes.words import drawn as words
-from launcher.quotes.workload import Data, Workload
+from launcher.quotes.workload import Workload
 from launcher.store import open_store
 from launcher.store.measurements import Measurement
 
 SHAPE = shapes.find("Qwen/Qwen2.5-7B")
 SETUP = Setup(method="lora", seq_len=2048, micro_batch=1, grad_accum=2)
 DATA = Data(rows=1000, tokens=1_000_000, longest=2048, fed=2048, how="")
-WORK = Workload(SHAPE, SETUP, DATA, 1.0, None, 0, merges=True)
+WORK = Workload(SHAPE, SETUP, DATA, Schedule(), merges=True)
 OTHER = replace(WORK, setup=SETUP.but(micro_batch=2))
 L4 = gpus.find("L4")
 ESTIMATE = Range(80.0, 100.0, 125.0)

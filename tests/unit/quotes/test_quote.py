@@ -13,16 +13,16 @@ from backends.offer import Money, Offer
 from launcher.estimate import Range, Setup, shapes
 from launcher.quotes import quote
 from launcher.quotes.market import STALE, Priced
-from launcher.quotes.workload import Data, Workload
+from launcher.quotes.rows import Data
+from launcher.quotes.schedule import Schedule
+from launcher.quotes.workload import Workload
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 WORK = Workload(
     shape=shapes.find("meta-llama/Llama-3.1-8B"),
     setup=Setup(seq_len=2048, micro_batch=1, grad_accum=4),
     data=Data(1000, 2_000_000, 2048, 2048.0, "test"),
-    epochs=1.0,
-    max_steps=None,
-    evaluations=1,
+    schedule=Schedule(),
     merges=True,
 )
 PLAIN = Offer("modal", None, 0, Money(Decimal("0.30")))
@@ -53,7 +53,10 @@ def test_a_gpu_without_figures_is_not_guessed() -> None:
 def test_without_data_there_are_no_hours_but_max_steps_says_enough() -> None:
     nothing = replace(WORK, data=None)
     assert of(priced("H100", "3.95"), nothing).hours is None
-    assert of(priced("H100", "3.95"), replace(nothing, max_steps=10)).hours is not None
+    assert (
+        of(priced("H100", "3.95"), replace(nothing, schedule=Schedule(max_steps=10))).hours
+        is not None
+    )
 
 
 def test_twice_the_data_takes_longer_and_costs_more() -> None:

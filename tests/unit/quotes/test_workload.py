@@ -11,8 +11,10 @@ import yaml
 
 from backends.errors import BadInput
 from launcher import recipe as recipes
-from launcher.quotes import workload
-from launcher.quotes.workload import BYTES_PER_TOKEN, TEMPLATE_TOKENS, Workload
+from launcher.quotes import in_bytes, workload
+from launcher.quotes import rows as rows_of
+from launcher.quotes.in_bytes import BYTES_PER_TOKEN, TEMPLATE_TOKENS
+from launcher.quotes.workload import Workload
 
 LLAMA = {"base_model": "meta-llama/Llama-3.1-8B", "adapter": "lora", "lora_target_linear": True}
 
@@ -58,14 +60,14 @@ def test_packed_rows_are_full_whatever_the_data_are_like(tmp_path: Path) -> None
     text = round(50 * BYTES_PER_TOKEN)
     found = work(tmp_path, rows(*[text] * 1000), sample_packing=True)
     assert found.data is not None
-    assert found.data.tokens == round(1000 * (50 + TEMPLATE_TOKENS) / workload.PACKED)
+    assert found.data.tokens == round(1000 * (50 + TEMPLATE_TOKENS) / rows_of.PACKED)
     assert found.setup_fed.seq_len == found.setup_longest.seq_len == 512
 
 
 def test_a_large_file_is_looked_at_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = round(1000 * BYTES_PER_TOKEN)
     whole = work(tmp_path, rows(*[text] * 60), sequence_len=2048)
-    monkeypatch.setattr(workload, "MOST_ROWS", 20)
+    monkeypatch.setattr(in_bytes, "MOST_ROWS", 20)
     part = work(tmp_path, rows(*[text] * 60), sequence_len=2048)
     assert whole.data is not None
     assert part.data is not None

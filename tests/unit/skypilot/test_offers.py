@@ -64,7 +64,9 @@ def test_needs_narrow_what_is_offered(home: Path) -> None:
     assert [one.price.amount for one in mine.dated(Need(cpu_only=True))] == [Decimal("0.096")]
     assert mine.dated(Need(memory_gib=64))[0].gpu == "H100"
     spot = mine.dated(Need(gpus=(("L4", 1),), spot=True))
-    assert [(one.price.amount, one.spot) for one in spot] == [(Decimal("0.3"), True)]
+    assert [(one.price.amount, one.spot) for one in spot] == [(Decimal("0.25"), True)]
+    there = mine.dated(Need(gpus=(("L4", 1),), regions=("eu-west-1",)))
+    assert [one.region for one in there] == ["aws/eu-west-1"]  # dearer than elsewhere
     assert offers(home, "gcp").dated(Need()) == []
 
 
@@ -104,3 +106,13 @@ def test_a_cluster_of_the_user_s_own_with_fewer_nodes_is_refused(
     monkeypatch.setattr(Server, "clusters", lambda self, name=None, **_: [row])
     with pytest.raises(Unsupported, match="the cluster 'mine' has 1 node, and this job asks for 2"):
         offers(home, guest="mine").live(Need(nodes=2))
+
+
+def test_where_kinds_are_compared_each_region_has_its_cheapest(home: Path) -> None:
+    path = home / catalog.FOLDER / "aws" / "vms.csv"
+    path.write_text(path.read_text() + "g6.2xlarge,L4,1.0,8.0,32.0,,0.97,0.4,us-east-1\n")
+    found = [one for one in offers(home).dated(Need(every_count=True)) if one.gpu == "L4"]
+    assert [(str(one.price.amount), one.region) for one in found] == [
+        ("0.8048", "aws/us-east-1"),
+        ("0.9", "aws/eu-west-1"),
+    ]
