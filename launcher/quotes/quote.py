@@ -10,7 +10,8 @@ from typing import Literal
 
 from backends.errors import BadInput
 from backends.offer import Money, Offer
-from launcher.estimate import GpuKind, MemoryEstimate, Range, duration, gpus, memory
+from launcher import gpus
+from launcher.estimate import GpuKind, MemoryEstimate, Range, duration, memory
 from launcher.quotes import assumed
 from launcher.quotes.market import Priced
 from launcher.quotes.workload import Workload
