@@ -43,6 +43,7 @@ class Request:
     """What the user typed."""
 
     source: str
+    profile: str | None = None
     sets: tuple[str, ...] = ()
     data: Path | None = None
     backend: str | None = None
@@ -91,7 +92,13 @@ def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
     Raises Refused for what the recipe, its data or this machine does not allow, BadInput for the
     command line, Capped for a limit that cannot hold, NoCapacity when there is no such hardware.
     """
-    found = recipe.load(request.source, sets=request.sets, data=request.data, cwd=Path.cwd())
+    found = recipe.load(
+        request.source,
+        profile=request.profile,
+        sets=request.sets,
+        data=request.data,
+        cwd=Path.cwd(),
+    )
     passed = preflight.passed(found, secrets=request.secrets) if request.preflight else None
     bundle = bundling.gather(found)
     backend_spec = request.backend or found.launch.backend or "local"

@@ -139,6 +139,10 @@ backend = click.option(
     help="Where it runs: local, or an installed backend (NAME or NAME:DETAIL).",
 )
 
+profile = click.option(
+    "--profile", metavar="NAME", help="Another size of the recipe, of those it names: cpu."
+)
+
 gpu = click.option(
     "-g",
     "--gpu",

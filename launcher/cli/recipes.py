@@ -89,10 +89,12 @@ def copy(name: str, folder: Path | None, as_json: bool) -> None:
 @click.option("--set", "sets", multiple=True, metavar="A.B=C", help="Override a config key.")
 @click.option("--data", type=click.Path(path_type=Path), help="Replace the first data set.")
 @options.gpu
+@options.profile
 @click.option("--spot", is_flag=True, help="As if on spot capacity, which may be taken away.")
 @options.as_json
 def validate(
     recipe: str,
+    profile: str | None,
     sets: tuple[str, ...],
     data: Path | None,
     gpus: tuple[tuple[str, int], ...],
@@ -109,7 +111,7 @@ def validate(
     from launcher import recipe as recipes_room
 
     try:
-        found = recipes_room.load(recipe, sets=sets, data=data, cwd=Path.cwd())
+        found = recipes_room.load(recipe, profile=profile, sets=sets, data=data, cwd=Path.cwd())
         problems, look = preflight.examined(found)
         problems += preflight.on_targets(look, gpus, spot=spot)
         problems.sort(key=lambda problem: problem.severity != "error")
