@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rm": ("launcher.cli.runs", "Forget a run and remove what is kept for it."),
     "recipes": ("launcher.cli.recipes", "List, show or copy the bundled recipes."),
     "estimate": ("launcher.cli.estimate", "Say what a recipe would cost, on every offer there is."),
-    "validate": ("launcher.cli.recipes", "Look for mistakes in a recipe and its data."),
+    "validate": ("launcher.cli.validate", "Look for mistakes in a recipe and its data."),
     "migrate": ("launcher.cli.migrate", "Bring a recipe of 2024 to the axolotl of today."),
     "env": ("launcher.cli.env", "Show, make or remove the managed axolotl environment."),
     "check": ("launcher.cli.check", "Say whether this machine and each backend are ready."),
