@@ -265,7 +265,8 @@ def main(argv: Sequence[str]) -> int:
     prepared()
     began, looked = time.monotonic(), 0
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = Path(name, "above", "here")  # so that `..` is a folder of ours
+        folder.mkdir(parents=True)
         os.chdir(folder)
 
         @seed(given_.seed)
