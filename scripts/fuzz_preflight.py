@@ -3,11 +3,10 @@
     python scripts/fuzz_preflight.py [NUMBER] [--seed SEED] [--minutes MINUTES]
 
 Each of NUMBER (default 100,000) sound recipes of the benchmark's corpus is bent in its text, its
-values or its data, and looked at by `validate`, and one in
-three by `migrate`, as a user would have it. What either
-says is not judged, only that it says it: an exception that is not one of ours, more than LONGEST_S
-seconds, a file that is written, a process or a connection is a failure, and hypothesis then
-prints the smallest recipe that shows it. Exit code 1.
+values or its data, and looked at by `validate`, and one in three by `migrate`, as a user would have
+it. What either says is not judged, only that it says it: an exception that is not one of ours, more
+than LONGEST_S seconds, a file that is written, a process or a connection is a failure, and
+hypothesis then prints the smallest recipe that shows it; of one that hangs, the first. Exit code 1.
 """
 
 from __future__ import annotations
@@ -284,7 +283,11 @@ def main(argv: Sequence[str]) -> int:
             if time.monotonic() - began > given_.minutes * 60:
                 return
             looked += 1
-            look(mutant, folder)
+            try:
+                look(mutant, folder)
+            except Hung:
+                print(mutant, file=sys.stderr)  # making it smaller would take as long each time
+                raise
 
         try:
             bend()
