@@ -15,9 +15,9 @@ from typing import Any
 
 from backends.errors import BadInput
 from launcher.estimate import Setup, Shape, shapes
-from launcher.estimate.gpus import GpuKind
-from launcher.estimate.gpus import find as gpu_of
 from launcher.estimate.shape import LINEARS
+from launcher.gpus import GpuKind
+from launcher.gpus import find as gpu_of
 
 Row = Mapping[str, str]
 

@@ -30,6 +30,7 @@ from launcher.preflight import Problem
 
 _PLACE = re.compile(r"^(.+?:\d+)(?::\d+)?: ")
 _ROWS = 10_000
+_MANY_ROWS = 1_000_000
 
 
 def examine(case: Case, folder: Path) -> list[Problem]:
@@ -62,6 +63,7 @@ def main(argv: Sequence[str]) -> None:
         found = [(m, caught(m, {p.message for p in said[m.case.name]}, folder)) for m in mistakes]
         missed = [m for m, problem in found if problem is None]
         seconds = timed(folder)
+        few, many = (peak(folder, rows) for rows in (_ROWS, _MANY_ROWS))
     share = 1 - len(missed) / len(mistakes)
     errors = sum(p is not None and p.severity == "error" for _, p in found)
     figures = {
@@ -86,10 +88,42 @@ def main(argv: Sequence[str]) -> None:
         limit=0.5,
         value=round(seconds, 3),
     )
+    keep(
+        "preflight: a million rows, MiB above ten thousand",
+        {"few": _ROWS, "few_mib": few, "many": _MANY_ROWS, "many_mib": many},
+        limit=8,
+        value=round(many - few, 1),
+    )
     if "--axolotl" in argv:
         python = argv[list(argv).index("--axolotl") + 1]
         against_axolotl(python, sound, mistakes)
         migrated(python, sound)
+
+
+_LOOKER = """
+import sys
+from pathlib import Path
+from launcher import preflight, recipe
+found, look = preflight.examined(recipe.load("big.yml", cwd=Path(sys.argv[1])))
+assert not found, found
+assert preflight.lengths(look)
+# Not ru_maxrss: it is handed on through fork and exec, and would be the parent's.
+told = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print(int(told["VmHWM"].split()[0]) / 1024)
+"""
+
+
+def peak(folder: Path, rows: int) -> float:
+    """MiB at the peak of a process that looks at a recipe with so many rows, no two alike."""
+    text = "base_model: o/m\nsequence_len: 64\ndatasets: [{path: big.jsonl, type: alpaca}]\n"
+    (folder / "big.yml").write_text(text + "micro_batch_size: 1\nlearning_rate: 0.1\n")
+    with (folder / "big.jsonl").open("w") as file:
+        for number in range(rows):
+            row = {"instruction": f"Say {number}.", "input": "", "output": f"It is {number}."}
+            file.write(json.dumps(row) + "\n")
+    argv = [sys.executable, "-c", _LOOKER, str(folder)]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=True)
+    return round(float(ended.stdout), 1)
 
 
 def timed(folder: Path) -> float:

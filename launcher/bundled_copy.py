@@ -27,10 +27,11 @@ def bundled_texts(name: str) -> list[tuple[str, str]]:
 def copy_bundled(name: str, into: Path) -> list[Path]:
     """Copy a bundled recipe, its config and the files it refers to; the recipe's copy is first.
 
+    What only one of its profiles refers to comes along, and what lies beside its data: held-out
+    rows, a checker.
+
     Raises BadInput when one of them is there already: nothing is ever overwritten.
     """
-    from launcher import bundle
-
     recipe = _bundled(name)
     source = _file(name)
     lines = source.read_text("utf-8").splitlines(keepends=True)
@@ -39,11 +40,11 @@ def copy_bundled(name: str, into: Path) -> list[Path]:
         lines[recipe.said.line(["config"]) - 1] = f"config: {_CONFIG}\n"
         texts[into / _CONFIG] = recipe.config_text
     texts = {into / source.name: "".join(lines), **texts}
-    gathered = bundle.gather(recipe)
-    files = {_below(into, file.at, gathered.workdir): file.here for file in gathered.files}
-    for cache in gathered.caches:
-        for file in cache.tree.files:
-            files[_below(into, cache.at / file.at, gathered.workdir)] = file.here
+    files: dict[Path, Path] = {}
+    for profile in (None, *recipe.launch.profiles):
+        files |= _referred(_bundled(name, profile), into)
+    for here in _beside_data(recipe):
+        files[into / here.relative_to(bundled.configs_dir().resolve())] = here
     for target in (*texts, *files):
         if os.path.lexists(target):
             raise BadInput(f"{shown(target)} is there already", hint="name another folder")
@@ -59,8 +60,27 @@ def copy_bundled(name: str, into: Path) -> list[Path]:
     return [*texts, *files]
 
 
-def _bundled(name: str) -> Recipe:
-    return load(_file(name).stem, cwd=bundled.recipes_dir())
+def _bundled(name: str, profile: str | None = None) -> Recipe:
+    return load(_file(name).stem, profile=profile, cwd=bundled.recipes_dir())
+
+
+def _referred(recipe: Recipe, into: Path) -> dict[Path, Path]:
+    """Where each file that the recipe refers to is copied, and where it lies."""
+    from launcher import bundle
+
+    gathered = bundle.gather(recipe)
+    files = {_below(into, file.at, gathered.workdir): file.here for file in gathered.files}
+    for cache in gathered.caches:
+        for file in cache.tree.files:
+            files[_below(into, cache.at / file.at, gathered.workdir)] = file.here
+    return files
+
+
+def _beside_data(recipe: Recipe) -> list[Path]:
+    """The files in the folder of each data set, which is the example's own."""
+    paths = [recipe.base_dir / str(entry["path"]) for entry in recipe.config.get("datasets", ())]
+    folders = dict.fromkeys(path.parent.resolve() for path in paths if path.is_file())
+    return [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
 
 
 def _file(name: str) -> Path:

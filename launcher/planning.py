@@ -64,7 +64,13 @@ def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
     Raises Refused for what the recipe, its data or this machine does not allow, BadInput for the
     command line, Capped for a limit that cannot hold, NoCapacity when there is no such hardware.
     """
-    found = recipe.load(request.source, sets=request.sets, data=request.data, cwd=Path.cwd())
+    found = recipe.load(
+        request.source,
+        profile=request.profile,
+        sets=request.sets,
+        data=request.data,
+        cwd=Path.cwd(),
+    )
     backend_spec = request.backend or found.launch.backend or "local"
     if request.max_wait is not None and backend_spec != AUTO:
         raise BadInput(

@@ -16,6 +16,7 @@ class Request:
     """What the user typed."""
 
     source: str
+    profile: str | None = None
     sets: tuple[str, ...] = ()
     data: Path | None = None
     backend: str | None = None

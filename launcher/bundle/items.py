@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from backends.errors import Refused
-from launcher.bundle import folders, modules
+from launcher.bundle import folders, missing, modules
 from launcher.bundle.folders import Found
 from launcher.bundle.layout import Spot, spot
 from launcher.recipe import Recipe, keypath, references
@@ -67,6 +67,9 @@ def _item(recipe: Recipe, ref: Reference, refs: list[Reference]) -> Item:
         ]
     elif folder and ref.kind is Kind.DATA and _only_its_files(ref, refs, recipe.base_dir):
         found = []
+    elif folder and references.is_vast(ref.paths[0]):
+        sentence, fix = missing.too_vast(ref)
+        raise Refused(f"{where}: {sentence}", hint=fix)
     else:
         found = folders.listing(ref.paths[0], ref.kind, where=where)
         if folder and not found:

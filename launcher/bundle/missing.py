@@ -1,4 +1,4 @@
-"""The sentence for a path in a recipe that leads nowhere, and the way out."""
+"""The sentence for a path in a recipe that leads nowhere, or everywhere, and the way out."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ def explain(recipe: Recipe, reference: Reference) -> tuple[str, str]:
     return (
         f"there is no {reference.kind} at {text}",
         f"{meant}relative paths start from {shown(recipe.base_dir)}",
+    )
+
+
+def too_vast(reference: Reference) -> tuple[str, str]:
+    """The same for the whole disk, or the folder that all of the user's lie in."""
+    return (
+        f"{shown(reference.text)} is the whole disk or your home folder, which would all travel",
+        f"name the folder or file of the {reference.kind} itself",
     )
 
 

@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "estimate": ("launcher.cli.estimate", "Say what a recipe would cost, on every offer there is."),
     "calibrate": ("launcher.cli.calibrate", "Run a few steps of a recipe to measure a GPU."),
     "prices": ("launcher.cli.prices", "Show the price lists kept here, and ask for them anew."),
-    "validate": ("launcher.cli.recipes", "Look for mistakes in a recipe and its data."),
+    "validate": ("launcher.cli.validate", "Look for mistakes in a recipe and its data."),
     "migrate": ("launcher.cli.migrate", "Bring a recipe of 2024 to the axolotl of today."),
     "env": ("launcher.cli.env", "Show, make or remove the managed axolotl environment."),
     "check": ("launcher.cli.check", "Say whether this machine and each backend are ready."),

@@ -27,6 +27,7 @@ _SHOWN = 12
 @click.argument("recipe", shell_complete=options.complete_recipe)
 @options.backend
 @options.gpu
+@options.profile
 @click.option("--set", "sets", multiple=True, metavar="A.B=C", help="Override a config key.")
 @click.option("--data", type=click.Path(path_type=Path), help="Use this file as the data.")
 @click.option("--spot", is_flag=True, help="Spot prices.")
@@ -52,6 +53,7 @@ def estimate(
     recipe: str,
     backend: str | None,
     gpus: tuple[tuple[str, int], ...],
+    profile: str | None,
     sets: tuple[str, ...],
     data: Path | None,
     spot: bool,
@@ -84,7 +86,7 @@ def estimate(
     from launcher.store import open_store
 
     gc.disable()  # tens of thousands of offers, and the process is over soon
-    found = recipes.load(recipe, sets=sets, data=data, cwd=Path.cwd())
+    found = recipes.load(recipe, profile=profile, sets=sets, data=data, cwd=Path.cwd())
     shape = model_shape.given(
         model_config,
         params,

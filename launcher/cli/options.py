@@ -139,6 +139,10 @@ backend = click.option(
     help="Where it runs: local, another backend (NAME, NAME:DETAIL), or auto.",
 )
 
+profile = click.option(
+    "--profile", metavar="NAME", help="Another size of the recipe, of those it names: cpu."
+)
+
 gpu = click.option(
     "-g",
     "--gpu",

@@ -30,6 +30,7 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
             click.argument("recipe", shell_complete=options.complete_recipe),
             options.backend,
             options.gpu,
+            options.profile,
             click.option(
                 "--set", "sets", multiple=True, metavar="A.B=C", help="Override a config key."
             ),
@@ -139,6 +140,7 @@ def _go(
     recipe: str,
     backend: str | None,
     gpus: tuple[tuple[str, int], ...],
+    profile: str | None,
     sets: tuple[str, ...],
     data: Path | None,
     name: str | None,
@@ -169,6 +171,7 @@ def _go(
 
     request = Request(
         source=recipe,
+        profile=profile,
         sets=sets,
         data=data,
         backend=backend,

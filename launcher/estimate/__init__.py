@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from launcher.estimate.config import setup_of
 from launcher.estimate.duration import Duration, duration
-from launcher.estimate.gpus import GpuKind
 from launcher.estimate.memory import MemoryEstimate, corrected, memory
 from launcher.estimate.ranges import Range
 from launcher.estimate.setup import Setup
 from launcher.estimate.shape import Shape
 from launcher.estimate.speed import SpeedEstimate, speed
+from launcher.gpus import GpuKind
 
 __all__ = [
     "Duration",

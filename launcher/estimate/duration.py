@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from launcher.estimate.gpus import GpuKind
 from launcher.estimate.ranges import Range
 from launcher.estimate.setup import Setup
 from launcher.estimate.shape import Shape
 from launcher.estimate.speed import forward_share, speed
+from launcher.gpus import GpuKind
 
 
 @dataclass(frozen=True)

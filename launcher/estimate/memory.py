@@ -13,10 +13,10 @@ from typing import Literal
 
 from launcher.estimate import activations, weights
 from launcher.estimate.fitted import FITTED
-from launcher.estimate.gpus import GpuKind
 from launcher.estimate.ranges import Range
 from launcher.estimate.setup import Setup
 from launcher.estimate.shape import Shape
+from launcher.gpus import GpuKind
 
 GIB = float(2**30)
 

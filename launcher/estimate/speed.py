@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from launcher.estimate import activations, optimizers, weights
 from launcher.estimate.fitted import FITTED
-from launcher.estimate.gpus import GpuKind
 from launcher.estimate.ranges import Range
 from launcher.estimate.setup import Setup
 from launcher.estimate.shape import FUSED_EXPERTS, LINEARS, Shape
+from launcher.gpus import GpuKind
 
 _WORK = ("products", "attention", "memory", "adapters", "loss", "dequantise")
 

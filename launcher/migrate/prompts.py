@@ -1,7 +1,7 @@
 """What a row became as text under the old sharegpt, and becomes under its chat template.
 
-Only prompts that are known to the letter are rendered: ChatML and Vicuna 1.1. For any other the
-answer is that it is not known here, rather than a guess.
+Only prompts that are known to the letter are rendered: ChatML, Vicuna 1.1 and Alpaca. For any other
+the answer is that it is not known here, rather than a guess.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from launcher.migrate.datasets import entries
-from launcher.migrate.sharegpt import DEFAULT, VICUNA_SYSTEM, conversation_of, is_sharegpt
+from launcher.migrate.sharegpt import (
+    ALPACA_SYSTEM,
+    DEFAULT,
+    SPELLED_OUT,
+    VICUNA_SYSTEM,
+    conversation_of,
+    is_sharegpt,
+)
 from launcher.preflight.jsonrows import BrokenRow, is_packed_unread, rows
 from launcher.recipe import keypath
 from launcher.recipe.overrides import format_axolotl_takes
@@ -61,8 +68,8 @@ def _one(at: str, was: str, entry: dict[str, Any], config: dict[str, Any], base:
     template = str(said or "the tokenizer's own")
     if template == "jinja":
         template = "chat_template_jinja"
-    known = {("chatml", "chatml"), (DEFAULT, "chat_template_jinja")}
-    if (was, template) not in known:
+    spelled_out = was in SPELLED_OUT and template == "chat_template_jinja"
+    if not spelled_out and (was, template) != ("chatml", "chatml"):
         return Compared(
             at,
             f"the prompt was that of conversation {was} and is now that of {template}: what "
@@ -73,16 +80,20 @@ def _one(at: str, was: str, entry: dict[str, Any], config: dict[str, Any], base:
     note = _note(was, system)
     if turns is None:
         return Compared(at, f"{note}; its first row is not on this machine, or not JSON")
-    if was == DEFAULT:
-        return Compared(at, note, vicuna(turns), vicuna(turns))
+    if spelled_out:
+        text = vicuna(turns) if was == DEFAULT else alpaca(turns)
+        return Compared(at, note, text, text)
     default = str(system or _OLD_CHATML_SYSTEM)
     return Compared(at, note, chatml(turns, default), chatml(turns, ""))
 
 
 def _note(was: str, system: object) -> str:
-    if was == DEFAULT:
+    if was in SPELLED_OUT:
+        whose = (
+            "Vicuna 1.1, which sharegpt had by default" if was == DEFAULT else f"FastChat's {was}"
+        )
         return (
-            "the template spells out the prompt of Vicuna 1.1, which sharegpt had by default; "
+            f"the template spells out the prompt of {whose}; "
             "what trains is the same text, and tokens at its joints may be cut otherwise"
         )
     said = f"{system or _OLD_CHATML_SYSTEM!r}"
@@ -105,6 +116,14 @@ def vicuna(turns: Turns) -> str:
     names = {"user": ("USER", " "), "assistant": ("ASSISTANT", "</s>")}
     told = [(*names[role], said) for role, said in turns if role in names]
     return f"{own} " + "".join(f"{name}: {said}{end}" for name, end, said in told)
+
+
+def alpaca(turns: Turns) -> str:
+    """The prompt of Alpaca as FastChat makes it."""
+    own = turns[0][1] if turns[0][0] == "system" else ALPACA_SYSTEM
+    names = {"user": ("### Instruction", "\n\n"), "assistant": ("### Response", "</s>")}
+    told = [(*names[role], said) for role, said in turns if role in names]
+    return f"{own}\n\n" + "".join(f"{name}: {said}{end}" for name, end, said in told)
 
 
 def shortened(text: str) -> str:

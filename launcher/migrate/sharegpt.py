@@ -38,6 +38,27 @@ VICUNA_JINJA = (
 )
 """The prompt of Vicuna 1.1, which axolotl has no template for, in our own words."""
 
+ALPACA_SYSTEM = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request."
+)
+ALPACA_JINJA = (
+    "{{ bos_token }}"
+    "{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}"
+    f"{{% else %}}{ALPACA_SYSTEM}{{% endif %}}{{{{ '\\n\\n' }}}}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ '### Instruction: ' + message['content'] + '\\n\\n' }}"
+    "{% elif message['role'] == 'assistant' %}"
+    "{{ '### Response: ' + message['content'] + '</s>' }}"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '### Response:' }}{% endif %}"
+)
+"""FastChat's `alpaca`, in our own words. Axolotl's template of that name ends its headings with a
+line break, where this one has a space."""
+
+SPELLED_OUT = {DEFAULT: VICUNA_JINJA, "alpaca": ALPACA_JINJA}
+"""Conversations for which axolotl has no template, and the one that says the same."""
+
 _TEMPLATES = {
     "chatml": "chatml",
     "gemma": "gemma",
@@ -104,8 +125,8 @@ def sharegpt(config: Config) -> Iterator[Step]:
 def _template(config: Config, conversation: str) -> dict[str, str]:
     """The keys that say which template; none when the config says it already, or nobody knows."""
     name = _TEMPLATES.get(conversation)
-    if conversation == DEFAULT:
-        return {"chat_template": "jinja", "chat_template_jinja": VICUNA_JINJA}
+    if conversation in SPELLED_OUT:
+        return {"chat_template": "jinja", "chat_template_jinja": SPELLED_OUT[conversation]}
     if name is None or config.get("chat_template") == name:
         return {}
     return {"chat_template": name}

@@ -67,6 +67,7 @@ CHECKS: tuple[Check, ...] = (
     weights.attention,
     weights.running,
     files.missing_files,
+    files.vast_folders,
     shape.old_ways,
     shape.nothing_to_evaluate,
     shape.local_files,

@@ -6,11 +6,12 @@ import glob
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from backends.errors import Refused
 from launcher.bundle import missing, modules
 from launcher.preflight.problem import Look, Problem
-from launcher.recipe.references import Fate, Kind
+from launcher.recipe.references import Fate, Kind, is_vast
 from launcher.wording import shown
 
 
@@ -19,6 +20,16 @@ def missing_files(look: Look) -> Iterator[Problem]:
     for ref in look.references:
         if ref.fate is Fate.MISSING:
             yield look.error(ref.key, *missing.explain(look.recipe, ref))
+
+
+def vast_folders(look: Look) -> Iterator[Problem]:
+    """The whole disk as a data set: `path: /`, `path: ~`."""
+    entries: dict[tuple[str | int, ...], dict[str, Any]] = dict(look.datasets())
+    for ref in look.references:
+        if entries.get(ref.key[:2], {}).get("data_files"):
+            continue  # the folder is only where they start from
+        if ref.fate is Fate.LOCAL and ref.paths[0].is_dir() and is_vast(ref.paths[0]):
+            yield look.error(ref.key, *missing.too_vast(ref))
 
 
 def deepspeed_json(look: Look) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from launcher.preflight.lengths import SURELY, Counted, Measure, count, limit, m
 from launcher.preflight.problem import Look, Problem
 from launcher.recipe import keypath
 from launcher.recipe.overrides import format_axolotl_takes, format_of
-from launcher.recipe.references import Fate, Kind, Reference
+from launcher.recipe.references import Fate, Kind, Reference, is_vast
 from launcher.wording import shown
 
 _ENOUGH = 3
@@ -106,7 +106,7 @@ def _files(ref: Reference, entry: dict[str, Any]) -> Iterator[tuple[Path, str]]:
             name = ref.text if len(ref.paths) == 1 else str(path)
             if (given or format_of(name) or format_axolotl_takes(name)) == "json":
                 yield path, shown(name)
-        elif path.is_dir() and not entry.get("data_files"):
+        elif path.is_dir() and not entry.get("data_files") and not is_vast(path):
             for folder, below, names in os.walk(path):
                 below[:] = sorted(each for each in below if not each.startswith((".", "_")))
                 for each in sorted(names):

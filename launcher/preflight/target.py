@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from launcher import gpus
 from launcher.environment.gpu import OLDEST_CAPABILITY
-from launcher.preflight import gpus
 from launcher.preflight.adapters import LORA_KERNELS
 from launcher.preflight.figures import number
 from launcher.preflight.problem import Look, Problem

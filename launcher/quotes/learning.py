@@ -18,7 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from backends.errors import BadInput
 from backends.offer import FREE, Offer
-from launcher.estimate import GpuKind, Range, gpus, memory, speed
+from launcher import gpus
+from launcher.estimate import GpuKind, Range, memory, speed
 from launcher.quotes.workload import Workload
 from launcher.store.measurements import Measurement
 

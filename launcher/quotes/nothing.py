@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from backends.errors import BadInput, FtlaunchError, NoCapacity
 from backends.offer import Need
+from launcher import gpus
 from launcher.choosing import words
-from launcher.estimate import gpus
 from launcher.quotes import market
 from launcher.quotes.market import Market, Priced
 

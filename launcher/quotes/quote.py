@@ -10,15 +10,8 @@ from typing import Literal
 
 from backends.errors import BadInput
 from backends.offer import Money, Offer
-from launcher.estimate import (
-    GpuKind,
-    MemoryEstimate,
-    Range,
-    corrected,
-    duration,
-    gpus,
-    memory,
-)
+from launcher import gpus
+from launcher.estimate import GpuKind, MemoryEstimate, Range, corrected, duration, memory
 from launcher.quotes import assumed
 from launcher.quotes.learning import NONE, NOTHING, Correction, Learned
 from launcher.quotes.market import Priced

@@ -7,7 +7,7 @@ settings, hardware, budget, steps. `reading.is_launch` tells the two apart.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,16 @@ from backends.errors import BadInput, FtlaunchError, Refused
 from launcher.changes import Change
 from launcher.recipe import keypath, overrides, reading, references, source, yamltext
 from launcher.recipe.keypath import KeyPath
-from launcher.recipe.model import Budget, Hardware, LaunchRecipe, Steps
+from launcher.recipe.model import Budget, Hardware, LaunchRecipe, Profile, Steps
 from launcher.recipe.recipe import Recipe
 from launcher.recipe.yamltext import Document
-from launcher.wording import quoted, shown
+from launcher.wording import did_you_mean, quoted, shown
 
 __all__ = [
     "Budget",
     "Hardware",
     "LaunchRecipe",
+    "Profile",
     "Recipe",
     "Steps",
     "changed",
@@ -32,12 +33,20 @@ __all__ = [
 ]
 
 
-def load(source: str, *, sets: Sequence[str] = (), data: Path | None = None, cwd: Path) -> Recipe:
+def load(
+    source: str,
+    *,
+    profile: str | None = None,
+    sets: Sequence[str] = (),
+    data: Path | None = None,
+    cwd: Path,
+) -> Recipe:
     """Read the recipe `source`: a path, an https URL, or a bundled recipe's name.
 
-    sets  `KEY=VALUE` texts, put over the config in order, after the recipe's own `set` and `data`
-    data  a file or folder that takes the place of the first data set's path, last of all
-    cwd   what relative paths on the command line start from
+    profile  one of the recipe's own `profiles`, put over its `set`
+    sets     `KEY=VALUE` texts, put over the config in order, after the recipe's `set` and `data`
+    data     a file or folder that takes the place of the first data set's path, last of all
+    cwd      what relative paths on the command line start from
 
     Relative paths inside a config start from one folder for all of them: of the config's folder,
     the recipe's and `cwd`, the first from which the most of what the config names can be found.
@@ -57,7 +66,8 @@ def load(source: str, *, sets: Sequence[str] = (), data: Path | None = None, cwd
         _require_plain(found, config_document, prefix)
     draft = _Draft(overrides.unshared(found))
     if said is not None:
-        _apply_set(draft, said, launch)
+        _apply_set(draft, said, launch.set, ("set",), "the recipe's set")
+    launch = _with_profile(draft, said, launch, profile, text.label)
     trial = _Draft(overrides.unshared(draft.config))
     _apply_sets(trial, sets)
     base = _base(trial.config, (config.folder, text.folder, cwd))
@@ -139,9 +149,32 @@ def _require_plain(config: dict[str, Any], document: Document, prefix: KeyPath) 
         )
 
 
-def _apply_set(draft: _Draft, said: Document, launch: LaunchRecipe) -> None:
-    for key, value in launch.set.items():
-        where = said.where(["set", key])
+def _with_profile(
+    draft: _Draft, said: Document | None, launch: LaunchRecipe, name: str | None, label: str
+) -> LaunchRecipe:
+    """Put the profile's settings in; the recipe as it then is. Raises BadInput: there is none."""
+    if name is None:
+        return launch
+    profile = launch.profiles.get(name)
+    if profile is None or said is None:
+        there = ", ".join(launch.profiles)
+        raise BadInput(
+            f"{label} has no profile {quoted(name)}",
+            hint=f"{did_you_mean(name, list(launch.profiles))} it has: {there}".strip()
+            if there
+            else "it has none: a launch recipe names them under `profiles:`",
+        )
+    at = ("profiles", name, "set")
+    _apply_set(draft, said, profile.set, at, f"the profile {name}")
+    taken = {"hardware": profile.hardware, "steps": profile.steps}
+    return launch.model_copy(update={key: part for key, part in taken.items() if part is not None})
+
+
+def _apply_set(
+    draft: _Draft, said: Document, values: Mapping[str, Any], at: Sequence[str], why: str
+) -> None:
+    for key, value in values.items():
+        where = said.where([*at, key])
 
         def complain(sentence: str, hint: str, where: str = where) -> FtlaunchError:
             return Refused(f"{where}: {sentence}", hint=hint)
@@ -150,7 +183,7 @@ def _apply_set(draft: _Draft, said: Document, launch: LaunchRecipe) -> None:
             path = keypath.parse(key)
         except ValueError as problem:
             raise Refused(f"{where}: {quoted(key)} does not name a key: {problem}") from None
-        draft.assign(path, value, where, "the recipe's set", complain)
+        draft.assign(path, value, where, why, complain)
 
 
 def _apply_sets(draft: _Draft, sets: Sequence[str]) -> None:

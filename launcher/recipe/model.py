@@ -114,6 +114,19 @@ class Steps(_Part):
     evaluate: Switch = False
 
 
+class Profile(_Part):
+    """Another size of the same recipe, taken with `--profile NAME`.
+
+    set       values for config keys, put over the recipe's own `set`
+    hardware  takes the place of the recipe's
+    steps     takes the place of the recipe's
+    """
+
+    set: dict[str, Any] = Field(default_factory=dict)
+    hardware: Hardware | None = None
+    steps: Steps | None = None
+
+
 class LaunchRecipe(_Part):
     """All a launch recipe can say; a plain axolotl config gives one with nothing said.
 
@@ -127,6 +140,7 @@ class LaunchRecipe(_Part):
     models     model id -> `pypi:PACKAGE==VERSION#FILE`, a package that brings the model
     image      a published image with axolotl in it, by its digest, where a provider takes images
     on_finish  destroy, pause or keep: what becomes of the machine when the results are here
+    profiles   other sizes of it, by name: `cpu` is one that needs no GPU
     """
 
     description: str = ""
@@ -144,6 +158,7 @@ class LaunchRecipe(_Part):
     include: Words = ()
     image: str | None = None
     models: dict[str, str] = Field(default_factory=dict)
+    profiles: dict[str, Profile] = Field(default_factory=dict)
 
     @field_validator("secrets", mode="before")
     @classmethod

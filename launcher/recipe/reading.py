@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from backends.errors import Refused
 from launcher.recipe import keypath
-from launcher.recipe.model import KEYS, Budget, Hardware, LaunchRecipe, Steps
+from launcher.recipe.model import KEYS, Budget, Hardware, LaunchRecipe, Profile, Steps
 from launcher.recipe.yamltext import Document
 from launcher.wording import did_you_mean, quoted
 
@@ -69,7 +69,7 @@ def launch(document: Document) -> LaunchRecipe:
     raw = dict(mapping(document))
     if isinstance(raw.get("env"), dict):
         raw["env"] = _as_written(raw["env"], document)
-    for part in ("hardware", "budget", "steps", "set", "env", "models"):
+    for part in ("hardware", "budget", "steps", "set", "env", "models", "profiles"):
         if part in raw and raw[part] is None:
             del raw[part]  # a heading with nothing below it says nothing
     try:
@@ -122,11 +122,18 @@ def _sentence(each: Any) -> str:
     return f"{key} {_PHRASES.get(each['type'], 'is not of the right kind')}"
 
 
+def _part(above: Sequence[str | int]) -> type[BaseModel] | None:
+    """The model of the mapping that stands there; None for the recipe itself."""
+    if above[:1] == ("profiles",):
+        return _PARTS.get(str(above[2])) if len(above) > 2 else Profile
+    return _PARTS.get(str(above[0])) if above else None
+
+
 def _hint(each: Any) -> str:
     if each["type"] != "extra_forbidden":
         return ""
     place = _place(each["loc"])
-    part = _PARTS.get(str(place[0])) if len(place) > 1 else None
+    part = _part(place[:-1])
     names = KEYS if part is None else {f.alias or n for n, f in part.model_fields.items()}
     near = did_you_mean(str(place[-1]), names)
     listed = f"the keys are {', '.join(sorted(names))}"

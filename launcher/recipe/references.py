@@ -111,6 +111,13 @@ def exists(path: Path) -> bool:
     return os.path.lexists(path) if "\0" not in str(path) else False
 
 
+def is_vast(path: Path) -> bool:
+    """Whether a folder is the whole disk, or the user's home, or holds it: never what was meant."""
+    whole = Path(os.path.realpath(path))
+    home = Path(os.path.realpath(expanded("~")))
+    return home.is_relative_to(whole)
+
+
 def find(config: dict[str, Any], base: Path) -> list[Reference]:
     """Everything the config refers to, were `base` its working directory; modules are not here."""
     return [

@@ -13,7 +13,7 @@ from typing import Any
 
 from backends.errors import BadInput, FtlaunchError
 from backends.offer import Offer
-from launcher.estimate import gpus
+from launcher import gpus
 from launcher.run import inventory
 from launcher.run.desk import Desk
 from launcher.run.logs import LogReader

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.estimate import GpuKind, Setup, Shape, activations, gpus, memory, optimizers, shapes
+from launcher import gpus
+from launcher.estimate import GpuKind, Setup, Shape, activations, memory, optimizers, shapes
 from launcher.estimate import weights as resident
 from launcher.estimate.fitted import FITTED
 from launcher.estimate.memory import GIB, loss_bytes, peak

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.estimate import GpuKind, Setup, Shape, gpus, optimizers, shapes, speed
+from launcher import gpus
+from launcher.estimate import GpuKind, Setup, Shape, optimizers, shapes, speed
 from launcher.estimate.fitted import FITTED
 from launcher.estimate.speed import times
 from launcher.estimate.weights import QUANT_BYTES

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from backends.errors import Refused
-from launcher import preflight, recipe
+from launcher import gpus, preflight, recipe
 from launcher.commands import Target
-from launcher.estimate import gpus as estimated
-from launcher.preflight import Problem, gpus
+from launcher.preflight import Problem
 
 GOOD = "base_model: o/m\ndatasets:\n- path: o/s\n  type: alpaca\nlearning_rate: 0.0002\n"
 LORA = "adapter: lora\nlora_r: 8\nlora_alpha: 16\nlora_target_linear: true\n"
@@ -45,12 +44,6 @@ def on(folder: Path) -> On:
 )  # fmt: skip
 def test_a_gpu_is_known_by_any_of_its_names(name: str, has: tuple[int, int] | None) -> None:
     assert gpus.capability(name) == has
-
-
-def test_the_estimates_table_says_the_same() -> None:
-    for kind in estimated.kinds():
-        ours = gpus.capability(kind.name)
-        assert ours is None or gpus.spelled(ours) == kind.capability, kind.name
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from backends.offer import Money, Offer
+from launcher import gpus
 from launcher.cli import cli
 from launcher.cli.ending import run as command
-from launcher.estimate import Range, Setup, gpus, memory, shapes, speed
+from launcher.estimate import Range, Setup, memory, shapes, speed
 from launcher.quotes import learning, quote
 from launcher.quotes.learning import NOTHING, Learned, Recorded, drawn
 from launcher.quotes.market import Priced

@@ -1,6 +1,6 @@
 """The kinds of GPU that can be had, with what memory and time follow from.
 
-The table is tables/gpus.csv: one kind a row, with the source of its figures.
+The table is gpus.csv: one kind a row, with the source of its figures.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from backends.errors import BadInput
 
-_TABLE = Path(__file__).with_name("tables") / "gpus.csv"
+_TABLE = Path(__file__).with_name("gpus.csv")
 
 DEFAULT_OF = {"A100": "A100-80GB", "H100": "H100-SXM", "V100": "V100-16GB"}
 """What a bare name means where memory differs: what is rented most."""
@@ -92,25 +92,31 @@ LARGER = 1.2
 """Times the memory that a provider says: a kind with more than that is another one of its name."""
 
 
-def find(name: str, memory_gib: float | None = None) -> GpuKind:
-    """The kind that `name` spells, in any provider's spelling; raises BadInput with near names.
-
-    memory_gib  what the provider says that it has: an A100 is one of two sizes
-    """
-    kind = _named(name)
-    if memory_gib is None or kind.usable_gib <= LARGER * memory_gib:
-        return kind
-    return _named(f"{name}-{memory_gib:.0f}GB")
-
-
-def _named(name: str) -> GpuKind:
-    known, names = _table()
+def known(name: str) -> GpuKind | None:
+    """The kind that `name` spells, in any provider's spelling; None when it is not in the table."""
+    names = _table()[1]
     plain = _plain(name)
     for wanted in (plain, re.sub(r"(sxm\d?|hbm\d?e?|pcie)", "", plain), f"rtx{plain}"):
         if wanted in names:
             return names[wanted]
+    return None
+
+
+def find(name: str, memory_gib: float | None = None) -> GpuKind:
+    """The same; raises BadInput with near names.
+
+    memory_gib  what the provider says that it has: an A100 is one of two sizes
+    """
+    kind = known(name)
+    if kind is not None and memory_gib is not None and kind.usable_gib > LARGER * memory_gib:
+        name = f"{name}-{memory_gib:.0f}GB"
+        kind = known(name)
+    if kind is not None:
+        return kind
+    every, names = _table()
+    plain = _plain(name)
     near = difflib.get_close_matches(plain, list(names), n=3, cutoff=0.5)
-    close = list(dict.fromkeys(names[each].name for each in near)) or list(known)
+    close = list(dict.fromkeys(names[each].name for each in near)) or list(every)
     raise BadInput(
         f"no figures are known of a GPU called {name!r}", hint=f"known are {', '.join(close)}"
     )

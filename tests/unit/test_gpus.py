@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from backends.errors import BadInput
-from launcher.estimate import GpuKind, gpus
+from launcher import gpus
+from launcher.gpus import GpuKind, generation, table
 
 
 @pytest.mark.parametrize("kind", gpus.kinds(), ids=lambda kind: kind.name)
@@ -49,3 +50,13 @@ def test_an_unknown_one_is_named_with_near_ones() -> None:
 def test_without_bf16_the_rate_is_that_of_fp16() -> None:
     assert not gpus.find("T4").bf16
     assert gpus.find("T4").dense == 65e12
+
+
+def test_every_kind_has_its_generation_from_one_place() -> None:
+    names = {kind.name for kind in gpus.kinds() if kind.capability[0].isdigit()}
+    for kind in gpus.kinds():
+        has = gpus.capability(kind.name)
+        assert (has is not None) == (kind.name in names), kind.name
+        assert has is None or gpus.spelled(has) == kind.capability
+    for name in generation.ELSEWHERE:
+        assert table.known(name) is None, f"{name} is in the table too"
