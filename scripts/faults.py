@@ -34,9 +34,10 @@ TABLES = {
 """By the property that a case says its row under."""
 SLURM_MEANS = (
     "Seconds are of this machine's clock. They count from the moment the last results were here "
-    "and verified (the launcher's journal) until Slurm had no allocation of ours, looked at five "
-    "times a second; `-` where nothing was rented: a verb that looks, or a guest on the user's "
-    "cluster. SkyPilot's own time to take a cluster down is in them."
+    "and verified (the launcher's journal) until Slurm had no allocation of ours but those that "
+    "it was ending, looked at five times a second; `-` where nothing was rented: a verb that "
+    "looks, or a guest on the user's cluster. SkyPilot's own time to take a cluster down is in "
+    "them."
 )
 sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests"), str(ROOT)]
 

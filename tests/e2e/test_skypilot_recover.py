@@ -20,8 +20,9 @@ SETS = {"max_steps": STEPS, "save_steps": 5, "test_datasets": "null", "eval_step
 
 
 @pytest.fixture
-def sky(tmp_path: Path) -> Iterator[Sky]:
-    with Sky(tmp_path / "sky", software=managed_python().parent) as made:
+def sky(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sky]:
+    # Below this folder SkyPilot keeps sockets: a worker's folder for a test has too long a name.
+    with Sky(tmp_path_factory.mktemp("sky"), software=managed_python().parent) as made:
         yield made
 
 

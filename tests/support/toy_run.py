@@ -68,7 +68,7 @@ def job(
             stop=StopRecipe(),
             checkpoint=CheckpointRule("output/checkpoint-*", (("last",),)),
             metrics=(MetricPattern(r"^line (?P<step>\d+)"),),
-            disk_reserve_bytes=4096,
+            disk_reserve_bytes=1 << 16,
         ),
         attach=attach,
         secrets=secrets,

@@ -263,8 +263,12 @@ Subsystem sftp internal-sftp
         return done.stdout
 
     def allocations(self) -> list[str]:
-        """The names of the jobs that hold nodes of Slurm's, on every cluster."""
-        said = [self.slurm("squeue", "-h", "-o", "%j", cluster=one.name) for one in self.clusters]
+        """The names of the jobs that hold nodes of Slurm's, on every cluster.
+
+        Not those that are being ended: Slurm has heard, and sees to the rest.
+        """
+        ask = ("squeue", "-h", "-t", "PENDING,CONFIGURING,RUNNING,SUSPENDED", "-o", "%j")
+        said = [self.slurm(*ask, cluster=one.name) for one in self.clusters]
         return [name for text in said for name in text.split()]
 
     def cluster_names(self) -> list[str]:
