@@ -1452,9 +1452,6 @@ class Supervisor:
 
     def _join_team(self) -> None:
         """Know the other nodes. Raises PlanError where that cannot be."""
-        if self.state["attempt"] > 1:
-            # Only the first node has whole checkpoints, and the others would begin anew.
-            raise PlanError("a job of several nodes is not run once more in its directories")
         module = load_team(self.rundir)
         try:
             self.team = module.join(self.plan.nodes)
@@ -1500,8 +1497,8 @@ class Supervisor:
     def _all_ready(self, step: Step) -> bool:
         if self.team is None:
             return True
-        self.team.ready(step.name)
-        return self._until_others(lambda: bool(self.team.ready(step.name)))
+        since = self._goes_on_from(step)
+        return self._until_others(lambda: bool(self.team.ready(step.name, since)))
 
     def _all_done(self, step: Step, verdict: Verdict) -> Verdict:
         """A step that is over here: what it came to, as all nodes say."""
@@ -1634,25 +1631,29 @@ class Supervisor:
         self.log.close()
         return verdict
 
+    def _goes_on_from(self, step: Step) -> str:
+        """The newest complete checkpoint, which a later attempt goes on from; "" for none."""
+        if not step.again or self.state["attempt"] == 1:
+            return ""
+        return portable(max(self.checkpoints.now_ready(), key=tail_of, default=""))
+
     def _argv(self, step: Step) -> Tuple[str, ...]:
         """The step's command; in a later attempt it goes on from the newest complete checkpoint."""
-        if self.team is not None:
-            return tuple(
-                self.team.fact(word["node"]) if isinstance(word, dict) else word
-                for word in step.argv
-            )
-        found = sorted(self.checkpoints.now_ready(), key=tail_of) if step.again else []
-        if not found or self.state["attempt"] == 1:
-            return step.argv
-        newest = os.path.join(self.rundir, found[-1])
-        self.note("goes on from %s" % portable(found[-1]))
+        argv = tuple(
+            self.team.fact(word["node"]) if isinstance(word, dict) else word for word in step.argv
+        )
+        since = self._goes_on_from(step)
+        if not since:
+            return argv
+        newest = os.path.join(self.rundir, native(since))
+        self.note("goes on from %s" % since)
         more = [
             native(value["prefix"]) + newest
             if isinstance(value, dict) and value.get("newest")
             else argument(value, self.rundir)
             for value in step.again
         ]
-        return (*step.argv, *more)
+        return (*argv, *more)
 
     def _spawn(self, step: Step) -> Tuple[Child, int]:
         environment = dict(os.environ)

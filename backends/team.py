@@ -12,12 +12,14 @@ job come in as variables:
 Every other node connects to the first one, and each proves to the other that it knows the token.
 Then both send JSON objects, one a line:
 
-    to the first   {"log": text}  {"ready": step}  {"done": step}  {"over": verdict, "own": bool}
+    to the first   {"log": text}  {"ready": step, "since": checkpoint}  {"done": step}
+                   {"over": verdict, "own": bool}
     from it        {"go": step, "port": number}  {"end": order}
     both           {} now and then, as a sign of life
 
 A step begins on all nodes when all are ready for it, and is over when it is over on all. What ends
-one node ends all. The disks of the nodes are their own: nothing is asked of a shared one.
+one node ends all. The disks of the nodes are their own: nothing is asked of a shared one. So a
+later attempt is one only where each node has the checkpoint that the first goes on from.
 """
 
 from __future__ import annotations
@@ -113,8 +115,9 @@ def free_port(address: str) -> int:
 
 def listening(address: str, port: int) -> socket.socket:
     """A door at an address of this machine; at all of them where it is known by none of its own."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     for at in (address, ""):
-        door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        door = socket.socket(family, socket.SOCK_STREAM)
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             door.bind((at, port))
@@ -227,8 +230,8 @@ class Team:
         """Do what is due; the `Said` and `Order`s that have come."""
         raise NotImplementedError
 
-    def ready(self, step: str) -> bool:
-        """This node could begin a step; whether all could, so that it begins."""
+    def ready(self, step: str, since: str = "") -> bool:
+        """This node could begin a step, from a checkpoint; whether all could, so that it begins."""
         raise NotImplementedError
 
     def done(self, step: str) -> bool:
@@ -271,13 +274,14 @@ class First(Team):
         self._port = 0
         self._strangers: List[Wire] = []
         self._wires: Dict[int, Wire] = {}
-        self._ready: Dict[int, str] = {}
+        self._ready: Dict[int, Message] = {}
         self._done: Dict[int, str] = {}
         self._over: Dict[int, Message] = {}
         self._hosts: Dict[int, str] = {0: socket.gethostname()}
         self._going = ""
         self._told: Optional[Message] = None
         self._late = False
+        self._apart: List[Order] = []
 
     def _opened(self) -> socket.socket:
         problem: Optional[OSError] = None
@@ -300,7 +304,7 @@ class First(Team):
     def tick(self) -> List[Any]:
         """See `Team`."""
         self._let_in()
-        found: List[Any] = []
+        found: List[Any] = [self._apart.pop()] if self._apart else []
         for wire in list(self._strangers):
             self._greet(wire)
         for rank, wire in sorted(self._wires.items()):
@@ -356,7 +360,7 @@ class First(Team):
         if "log" in message:
             return [Said(name_of(rank), str(message["log"]))]
         if "ready" in message:
-            self._ready[rank] = str(message["ready"])
+            self._ready[rank] = message
         if "done" in message:
             self._done[rank] = str(message["done"])
         if "over" not in message:
@@ -376,11 +380,20 @@ class First(Team):
         host = self._hosts.get(rank)
         return "%s (%s)" % (name_of(rank), host) if host else name_of(rank)
 
-    def ready(self, step: str) -> bool:
+    def ready(self, step: str, since: str = "") -> bool:
         """See `Team`."""
         if self._going == step:
             return True
-        if any(self._ready.get(rank) != step for rank in range(1, self.count)):
+        others = [self._ready.get(rank, {}) for rank in range(1, self.count)]
+        if any(other.get("ready") != step for other in others):
+            return False
+        for rank, other in enumerate(others, 1):
+            if other.get("since") != since and not self._apart:
+                theirs = other.get("since") or "the beginning"
+                told = (self._called(rank), theirs, since or "the beginning")
+                reason = "%s would go on from %s, and node0 from %s" % told
+                self._apart.append(Order("failed", reason, LOST_CODE, None))
+        if self._apart:
             return False
         self._going, self._port = step, free_port(self.address)
         for wire in self._wires.values():
@@ -520,11 +533,11 @@ class Other(Team):
         else:
             self._early.append(message)
 
-    def ready(self, step: str) -> bool:
+    def ready(self, step: str, since: str = "") -> bool:
         """See `Team`."""
         if self._asked != step:
             self._asked = step
-            self._tell({"ready": step})
+            self._tell({"ready": step, "since": since})
         return self._going == step
 
     def done(self, step: str) -> bool:

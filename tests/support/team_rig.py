@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,10 @@ class Nodes:
             rig.plan(*steps, nodes=len(self.rigs), **more)
         return self
 
-    def start(self, *ranks: int) -> Nodes:
+    def start(self, *ranks: int, arguments: Sequence[str] = ()) -> Nodes:
         """Start all of them, or those."""
         for rank in ranks or range(len(self.rigs)):
-            self.started[rank] = self.rigs[rank].popen()
+            self.started[rank] = self.rigs[rank].popen(*arguments)
         return self
 
     def codes(self) -> list[int]:

@@ -275,11 +275,52 @@ def test_an_environment_that_says_too_little(
     assert (state["phase"], state["exit_code"], state["reason"]) == ("failed", 70, words)
 
 
-def test_it_is_not_run_once_more(nodes: Nodes) -> None:
-    """Only the first node has whole checkpoints: the others would begin anew, unseen."""
-    nodes.plan(facts()).run()
-    state = nodes.first.run("--attempt")
-    assert state["reason"] == "a job of several nodes is not run once more in its directories"
+def again(nodes: Nodes, *ranks: int) -> Nodes:
+    """A first attempt that ended, and those nodes with its checkpoint; the second is begun."""
+    shows = {**facts(), "again": [{"newest": True, "prefix": "--since="}]}
+    rule = {"glob": "output/ck-*", "requires": [["all"]]}
+    nodes.plan(shows, checkpoint=rule).run()
+    for rank in ranks:
+        for number in (9, 10):
+            checkpoint = nodes.rigs[rank].folder / "output" / f"ck-{number}"
+            checkpoint.mkdir(parents=True)
+            (checkpoint / "all").write_text("x")
+    return nodes.start(arguments=["--attempt"])
+
+
+def test_a_later_attempt_goes_on_from_the_checkpoint_that_all_nodes_have(nodes: Nodes) -> None:
+    assert again(nodes, 0, 1).codes() == [0, 0]
+    assert nodes.first.state()["attempt"] == 2
+    for rank, rig in enumerate(nodes.rigs):
+        (*_, said) = (t for t in nodes.first.texts() if t.startswith(f"[node{rank}] rank {rank}"))
+        assert said.endswith(f"--since={rig.folder}/output/ck-10"), said
+        assert f"[node{rank}] [runner] goes on from output/ck-10" in nodes.first.texts()
+
+
+@pytest.mark.parametrize("has", [0, 1])
+def test_nodes_that_would_go_on_from_different_places_do_not(nodes: Nodes, has: int) -> None:
+    """Theirs would be two trainings that wait for each other, or mix."""
+    assert again(nodes, has).codes() == [team.LOST_CODE, 0]
+    state = nodes.first.state()
+    places = ["output/ck-10", "the beginning"][:: 1 if has else -1]
+    told = f"{shown(1)} would go on from {places[0]}, and node0 from {places[1]}"
+    assert (state["phase"], state["reason"]) == ("failed", f"{told} before step only")
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_an_address_may_be_of_either_kind(nodes: Nodes) -> None:
+    for rig in nodes.rigs:
+        rig.env["FTLAUNCH_NODE_ADDRESSES"] = "::1 ::1"
+    assert nodes.plan(facts()).run()["phase"] == "succeeded"
+    assert any(" ::1 " in text for text in nodes.first.texts())
 
 
 def test_a_node_of_its_own_cannot_be_asked_which_it_is(nodes: Nodes) -> None:
