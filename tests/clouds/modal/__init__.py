@@ -14,5 +14,8 @@ the SDK's own container entrypoint as real processes. It is unkind where Modal i
 - a cancel arrives with a heartbeat, as an exception in the middle of whatever runs;
 - an attempt ends at its time limit, whatever it is at; retries follow the function's own policy;
 - a call waits in the queue for as long as there is no capacity;
+- a cluster's containers begin in any order and wait for the last of them, all of them billed; each
+  gets the input, and only rank 0 is heard; one that fails, or is gone, is told to nobody; one that
+  is preempted takes all the others with it, without a warning;
 - any RPC may be refused, delayed, dropped before or after it was done (`Cloud.fail`).
 """

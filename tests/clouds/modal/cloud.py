@@ -142,16 +142,23 @@ class Cloud:
         """No fault is in force any more."""
         self.admin("forgive")
 
-    def preempt(self, call: str, *, grace: float = 30.0) -> None:
+    def preempt(self, call: str, *, grace: float = 30.0, rank: int = 0) -> None:
         """SIGINT, a grace, SIGKILL; returns when the container is gone."""
-        self.admin("preempt", call=call, grace=grace / self.speed)
+        self.admin("preempt", call=call, grace=grace / self.speed, rank=rank)
 
-    def kill(self, call: str) -> None:
+    def kill(self, call: str, *, rank: int = 0) -> None:
         """The worker dies without a word; the input begins again on another."""
-        self.admin("kill", call=call)
+        self.admin("kill", call=call, rank=rank)
+
+    def lose(self, call: str, *, rank: int) -> None:
+        """A container of a cluster is gone; the others are not told, and go on."""
+        self.admin("lose", call=call, rank=rank)
 
     def set(self, **values: Any) -> None:
-        """full, quota: kinds of GPUs; silent, expired; least_version; breaks; speed; …"""
+        """full, quota: kinds of GPUs; silent, expired; least_version; breaks; speed; …
+
+        late: seconds by rank, for the containers of a cluster.
+        """
         self.admin("set", **values)
 
     @contextlib.contextmanager

@@ -24,7 +24,8 @@ mount --bind "$DISK" /mnt || exit 125
 for pair in $MOUNTS; do
     mkdir -p "${pair%%=*}" && mount --bind "${pair#*=}" "${pair%%=*}" || exit 125
 done
-unset DISK MOUNTS
+if [ -n "$HOSTS" ]; then mount --bind "$HOSTS" /etc/hosts || exit 125; fi
+unset DISK MOUNTS HOSTS
 exec "$@"
 """
 
@@ -39,6 +40,8 @@ class Container:
         volumes: Mapping[str, Volume],
         env: Mapping[str, str],
         said: Callable[[int, str], None],
+        *,
+        hosts: Path | None = None,
     ) -> None:
         self.task = task
         self.volumes = volumes
@@ -50,6 +53,7 @@ class Container:
         self._folder = folder
         self._env = env
         self._said = said
+        self._hosts = hosts
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -80,7 +84,13 @@ class Container:
             sys.executable,
             "-m",
             "modal._container_entrypoint",
-            env={**own, **self._env, "DISK": str(self.disk), "MOUNTS": " ".join(pairs)},
+            env={
+                **own,
+                **self._env,
+                "DISK": str(self.disk),
+                "MOUNTS": " ".join(pairs),
+                "HOSTS": str(self._hosts or ""),
+            },
             cwd="/",
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

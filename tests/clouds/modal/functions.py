@@ -1,4 +1,7 @@
-"""Functions and their calls: queued, run in containers, retried, preempted, cancelled."""
+"""Functions and their calls: queued, run in containers, retried, preempted, cancelled.
+
+The containers of one attempt are a gang, of one where the function is not clustered.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from clouds.modal.clusters import Gang, Seat, require_valid, shuffled
 from clouds.modal.container import Container
 from clouds.modal.rpc import TASK_HEADER, Caller, new_id
 from google.protobuf.empty_pb2 import Empty
@@ -53,8 +57,8 @@ class Function:
 class Call:
     """One call with one input.
 
-    container  where it runs now
-    put        what the container answered, of the present attempt
+    gang  the containers of the last attempt
+    put   what the leader answered in it, once it is over
     """
 
     id: str
@@ -64,17 +68,34 @@ class Call:
     input: api_pb2.FunctionInput
     kind: int
     created: float = field(default_factory=time.time)
-    container: Container | None = None
+    gang: Gang | None = None
     gpu: str = ""
     put: api_pb2.FunctionPutOutputsItem | None = None
     out: api_pb2.FunctionGetOutputsItem | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)
-    delivered: bool = False
     cancelled: bool = False
-    cancel_told: bool = False
     retries: int = 0
     preemptions: int = 0
     attempts: int = 0
+
+    @property
+    def living(self) -> list[Container]:
+        """The containers that run for it."""
+        return [] if self.gang is None else self.gang.living()
+
+    @property
+    def over(self) -> bool:
+        """It has its result, and nothing runs for it any more."""
+        return self.out is not None and not self.living
+
+    def container(self, rank: int = 0) -> Container | None:
+        """One of them; None when it does not run."""
+        return None if self.gang is None else self.gang.seats[rank].container
+
+    def end(self, why: str) -> None:
+        """End all of them."""
+        if self.gang is not None:
+            self.gang.fall(why)
 
 
 class Functions:
@@ -84,8 +105,7 @@ class Functions:
         self._world = world
         self.all: dict[str, Function] = {}
         self.calls: dict[str, Call] = {}
-        self.tasks: dict[str, Call] = {}
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
         self.capacity = asyncio.Event()
         self.capacity.set()
 
@@ -98,6 +118,10 @@ class Functions:
     def open_calls(self, app: str) -> list[Call]:
         """Calls of an app that have no result."""
         return [call for call in self.calls.values() if call.app == app and call.out is None]
+
+    def busy_calls(self, app: str) -> list[Call]:
+        """Calls of an app that have no result, or for which a container still runs."""
+        return [call for call in self.calls.values() if call.app == app and not call.over]
 
     def layout(self, app: str) -> api_pb2.AppLayout:
         """The functions of an app, as its containers are told."""
@@ -225,10 +249,10 @@ class Functions:
     ) -> Empty:
         call = self.call(request.function_call_id)
         call.cancelled = True
-        if call.container is None:
+        if not call.living:
             self._finish(call, Result(status=Result.GENERIC_STATUS_TERMINATED))
         elif request.terminate_containers:
-            call.container.kill("cancelled")
+            call.end("cancelled")
         return Empty()
 
     # ── RPCs of a container ───────────────────────────────────────────────────────────────────
@@ -239,21 +263,22 @@ class Functions:
     async def ContainerHeartbeat(
         self, request: api_pb2.ContainerHeartbeatRequest, caller: Caller
     ) -> api_pb2.ContainerHeartbeatResponse:
-        call = self._of(caller)
-        if call.cancelled and not call.cancel_told and call.delivered:
-            call.cancel_told = True
-            event = api_pb2.CancelInputEvent(input_ids=[call.input_id])
+        seat = self._of(caller)
+        if seat.call.cancelled and not seat.cancel_told and seat.delivered:
+            seat.cancel_told = True
+            event = api_pb2.CancelInputEvent(input_ids=[seat.call.input_id])
             return api_pb2.ContainerHeartbeatResponse(cancel_input_event=event)
         return api_pb2.ContainerHeartbeatResponse()
 
     async def FunctionGetInputs(
         self, request: api_pb2.FunctionGetInputsRequest, caller: Caller
     ) -> api_pb2.FunctionGetInputsResponse:
-        call = self._of(caller)
-        if call.delivered:
+        seat = self._of(caller)
+        call = seat.call
+        if seat.delivered:
             end = api_pb2.FunctionGetInputsItem(kill_switch=True)
             return api_pb2.FunctionGetInputsResponse(inputs=[end])
-        call.delivered = True
+        seat.delivered = True
         item = api_pb2.FunctionGetInputsItem(
             input_id=call.input_id,
             input=call.input,
@@ -270,9 +295,11 @@ class Functions:
         return Empty()
 
     async def TaskResult(self, request: api_pb2.TaskResultRequest, caller: Caller) -> Empty:
-        call = self._of(caller)
-        call.put = api_pb2.FunctionPutOutputsItem(
-            input_id=call.input_id, result=request.result, data_format=api_pb2.DATA_FORMAT_PICKLE
+        seat = self._of(caller)
+        seat.put = api_pb2.FunctionPutOutputsItem(
+            input_id=seat.call.input_id,
+            result=request.result,
+            data_format=api_pb2.DATA_FORMAT_PICKLE,
         )
         return Empty()
 
@@ -285,21 +312,19 @@ class Functions:
         return api_pb2.VolumeCommitResponse(skip_reload=True)
 
     async def VolumeReload(self, request: api_pb2.VolumeReloadRequest, caller: Caller) -> Empty:
-        call = self._of(caller)
+        container = self._of(caller).container
         volume = self._world.volumes.get(request.volume_id)
-        assert call.container is not None
-        at = next(at for at, one in call.container.volumes.items() if one is volume)
-        if await asyncio.to_thread(call.container.open_file, at):
+        assert container is not None
+        at = next(at for at, one in container.volumes.items() if one is volume)
+        if await asyncio.to_thread(container.open_file, at):
             raise GRPCError(
                 Status.FAILED_PRECONDITION, "there are open files preventing the operation"
             )
         await asyncio.to_thread(volume.reload, caller.task)
         return Empty()
 
-    def _of(self, caller: Caller) -> Call:
-        if caller.task not in self.tasks:
-            raise GRPCError(Status.PERMISSION_DENIED, "only a container may do that")
-        return self.tasks[caller.task]
+    def _of(self, caller: Caller) -> Seat:
+        return self._world.clusters.of(caller)
 
     # ── running ───────────────────────────────────────────────────────────────────────────────
 
@@ -323,26 +348,56 @@ class Functions:
             await asyncio.sleep(0.05)
 
     async def _attempt(self, call: Call) -> None:
-        world = self._world
         function = self.all[call.function].definition
         call.attempts += 1
-        call.delivered, call.cancel_told, call.put = False, False, None
-        task = new_id("ta")
-        self.tasks[task] = call
-        container = await self._container(call, function, task)
-        meter = world.meter.begin(call.app, call.gpu, function.resources)
-        await container.start()
-        call.container = container
-        minding = asyncio.create_task(self._mind(call, container, function))
-        await container.wait()
-        minding.cancel()
-        meter.finish()
-        container.clear()
-        call.container = None
-        self._judge(call, container, function)
+        gang = self._world.clusters.gang(call, function._experimental_group_size)
+        call.gang, call.put = gang, None
+        tasks = {seat.rank: self._begin(seat, function) for seat in shuffled(gang)}
+        ended = await tasks.pop(0)
+        call.put = gang.seats[0].put
+        good = call.put is not None and call.put.result.status == Result.GENERIC_STATUS_SUCCESS
+        if not good or ended.why:
+            gang.fall("leaderless")
+            await asyncio.gather(*tasks.values())
+        # Else the others run on, and bill, until they end by themselves, or with the app.
+        self._judge(call, ended, function)
 
-    async def _container(self, call: Call, function: api_pb2.Function, task: str) -> Container:
-        world = self._world
+    def _begin(self, seat: Seat, function: api_pb2.Function) -> asyncio.Task[Container]:
+        task = asyncio.create_task(self._sit(seat, function))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def _sit(self, seat: Seat, function: api_pb2.Function) -> Container:
+        """One container of an attempt, from its beginning to its end."""
+        call, gang, world = seat.call, seat.gang, self._world
+        meter = world.meter.begin(call.app, call.gpu, function.resources)
+        try:
+            container = await self._container(seat, function)
+            await asyncio.sleep(world.late.get(seat.rank, 0.0))
+            if gang.fallen:
+                container.why = gang.fallen
+                return container
+            await container.start()
+            seat.container = container
+            gang.see_to(container)
+            minding = asyncio.create_task(self._mind(container, function))
+            await container.wait()
+            minding.cancel()
+            container.clear()
+        except Exception as error:
+            world.trouble.append(repr(error))
+            raise
+        finally:
+            meter.finish()
+            seat.container = None
+        if container.why == "preempted":
+            gang.fall("preempted")
+        world.apps.settle(call.app)
+        return container
+
+    async def _container(self, seat: Seat, function: api_pb2.Function) -> Container:
+        world, call, task = self._world, seat.call, seat.task
         folder = world.root / "tasks" / task
         folder.mkdir(parents=True)
         sources = folder / "sources"
@@ -379,6 +434,10 @@ class Functions:
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(sources / "root"),
         }
+        hosts = None
+        if seat.gang.clustered:
+            hosts = await asyncio.to_thread(seat.write_hosts, folder / "hosts")
+            env["MODAL_CLOUD_PROVIDER"] = "CLOUD_PROVIDER_OCI"
         volumes = {
             mount.mount_path: world.volumes.get(mount.volume_id) for mount in function.volume_mounts
         }
@@ -387,9 +446,9 @@ class Functions:
         def said(stream: int, text: str) -> None:
             world.logs.add(call.app, stream, text, **where)
 
-        return Container(task, folder, volumes, env, said)
+        return Container(task, folder, volumes, env, said, hosts=hosts)
 
-    async def _mind(self, call: Call, container: Container, function: api_pb2.Function) -> None:
+    async def _mind(self, container: Container, function: api_pb2.Function) -> None:
         """Background commits, and the attempt's time limit."""
         limit = (function.timeout_secs or 300) / self._world.speed
         committed = time.monotonic()
@@ -441,18 +500,20 @@ class Functions:
 
     async def end_tasks(self, app: str, why: str = "stopped") -> None:
         """End every container of an app; returns when they are gone."""
-        for call in self.open_calls(app):
+        for call in self.busy_calls(app):
             call.cancelled = True
-            if call.container is None:
+            living = call.living
+            call.end(why)
+            if not living and call.out is None:
                 self._finish(call, Result(status=Result.GENERIC_STATUS_TERMINATED))
-            else:
-                call.container.kill(why)
+            for container in living:
+                await container.over.wait()
         for call in self.open_calls(app):
             await call.done.wait()
 
-    async def preempt(self, call: Call, grace_s: float) -> None:
-        """The worker is needed elsewhere: SIGINT, a grace, SIGKILL."""
-        container = call.container
+    async def preempt(self, call: Call, grace_s: float, rank: int) -> None:
+        """The worker is needed elsewhere: SIGINT, a grace, SIGKILL. Others are told nothing."""
+        container = call.container(rank)
         if container is None:
             return
         container.why = "preempted"
@@ -465,9 +526,9 @@ class Functions:
     async def close(self) -> None:
         """End everything."""
         for call in self.calls.values():
-            if call.container is not None:
+            if not call.over:
                 call.cancelled = True
-                call.container.kill("stopped")
+                call.end("stopped")
         await asyncio.sleep(0)
         for task in list(self._running):
             task.cancel()
@@ -481,6 +542,7 @@ def _require_valid(function: api_pb2.Function) -> None:
         raise GRPCError(Status.INVALID_ARGUMENT, f"Unknown GPU type {gpu.gpu_type}")
     if gpu.count > 8:
         raise GRPCError(Status.INVALID_ARGUMENT, "at most 8 GPUs a container")
+    require_valid(function)
 
 
 def _handle(function: Function) -> api_pb2.FunctionHandleMetadata:

@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import web
 from clouds.modal.apps import Apps
+from clouds.modal.clusters import Clusters
 from clouds.modal.functions import GPUS, Functions
 from clouds.modal.logs import Logs
 from clouds.modal.meter import Meter
@@ -33,6 +34,7 @@ class World:
     speed         provider seconds in one of ours, for time limits and background commits
     commit_every  provider seconds between two background commits
     image_env     what every image's containers have besides, as if it had been built so
+    late          how long the container of a rank takes to begin, in our seconds
     """
 
     root: Path
@@ -43,6 +45,7 @@ class World:
     gpu_env: dict[str, str] = field(default_factory=dict)
     quota: set[str] = field(default_factory=lambda: set(GPUS))
     full: set[str] = field(default_factory=set)
+    late: dict[int, float] = field(default_factory=dict)
     trouble: list[str] = field(default_factory=list)
     url: str = ""
 
@@ -58,11 +61,12 @@ class World:
         self.images = Images(self.image_env)
         self.dicts = Dicts()
         self.tunnels = Tunnels()
+        self.clusters = Clusters()
         self.functions = Functions(self)
         self.apps.end_tasks = self.functions.end_tasks
-        self.apps.has_open_calls = lambda app: bool(self.functions.open_calls(app))
+        self.apps.has_open_calls = lambda app: bool(self.functions.busy_calls(app))
         self.apps.running_tasks = lambda app: sum(
-            call.container is not None for call in self.functions.open_calls(app)
+            len(call.living) for call in self.functions.busy_calls(app)
         )
         self.apps.layout = self.functions.layout
         self.account.bill = lambda: [
@@ -76,6 +80,7 @@ class World:
             self.account,
             self.apps,
             self.blobs,
+            self.clusters,
             self.dicts,
             self.functions,
             self.images,
@@ -115,7 +120,7 @@ class Admin:
                 {
                     "id": call.id,
                     "app": call.app,
-                    "running": call.container is not None,
+                    "running": len(call.living),
                     "over": call.out is not None,
                     "status": None if call.out is None else int(call.out.result.status),
                     "retries": call.retries,
@@ -140,6 +145,7 @@ class Admin:
                     "memory_mb": function.definition.resources.memory_mb,
                     "disk_mb": function.definition.resources.ephemeral_disk_mb,
                     "secrets": len(function.definition.secret_ids),
+                    "size": function.definition._experimental_group_size,
                 }
                 for function in world.functions.all.values()
                 if function.ranked
@@ -171,6 +177,8 @@ class Admin:
                 setattr(world.gate, name, value)
             elif name in {"full", "quota"}:
                 setattr(world, name, set(value))
+            elif name == "late":
+                world.late = {int(rank): seconds for rank, seconds in value.items()}
             elif name in {"least_version", "has_reports", "hour_s"}:
                 setattr(world.account, name, value)
             elif name == "breaks":
@@ -194,15 +202,22 @@ class Admin:
         self._world.secrets.values[number] = values
         self._world.secrets.named[name] = number
 
-    async def do_preempt(self, call: str, grace: float) -> None:
-        await self._world.functions.preempt(self._world.functions.call(call), grace)
+    async def do_preempt(self, call: str, grace: float, rank: int) -> None:
+        await self._world.functions.preempt(self._world.functions.call(call), grace, rank)
 
-    async def do_kill(self, call: str) -> None:
+    async def do_kill(self, call: str, rank: int) -> None:
         """The worker dies without a word, and the input begins again."""
-        found = self._world.functions.call(call)
-        if found.container is not None:
-            found.container.kill("preempted")
-            await found.container.over.wait()
+        await self._end(call, rank, "preempted")
+
+    async def do_lose(self, call: str, rank: int) -> None:
+        """A container of a cluster is gone, and nobody is told."""
+        await self._end(call, rank, "lost")
+
+    async def _end(self, call: str, rank: int, why: str) -> None:
+        found = self._world.functions.call(call).container(rank)
+        if found is not None:
+            found.kill(why)
+            await found.over.wait()
 
     async def do_stop(self, app: str) -> None:
         await self._world.apps.stop(app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -78,3 +79,21 @@ def fails(times: int) -> int:
     if number <= times:
         raise RuntimeError("on purpose")
     return number
+
+
+def meets(order: str) -> str:
+    """What one of a cluster's containers is told; what it does next is in `order`, by rank."""
+    import modal
+
+    cluster = modal.Cluster.from_context()
+    rank = cluster.container_rank()
+    own = cluster.container_ips(family="ipv4")[rank]
+    with socket.create_server((own, 0)) as door:  # an address of this container, and of no other
+        port = door.getsockname()[1]
+    print(f"rank {rank} of {len(cluster.container_ips())} at {own}, {bool(port)}", flush=True)
+    what = order.split()[rank]
+    if what == "fails":
+        raise RuntimeError("on purpose")
+    if what == "stays":
+        time.sleep(60)
+    return f"rank {rank}"

@@ -2,83 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import modal
 import pytest
+from clouds.modal.checks.watching import Spawn, running, until
 from clouds.modal.cloud import Cloud
-
-SOURCE = Path(__file__).with_name("careless.py")
-
-
-@pytest.fixture
-def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    with Cloud(tmp_path / "cloud", commit_every=3600) as made:
-        for name, value in made.environ.items():
-            monkeypatch.setenv(name, value)
-        yield made
-
-
-@pytest.fixture
-def client(cloud: Cloud) -> Any:
-    return modal.Client.from_credentials(cloud.token_id, cloud.token_secret)
-
-
-@pytest.fixture
-def volume(client: Any) -> Any:
-    found = modal.Volume.from_name(
-        "ftlaunch-runs", create_if_missing=True, version=2, client=client
-    )
-    found.hydrate(client)
-    return found
-
-
-Spawn = Callable[..., Any]
-
-
-@pytest.fixture
-def spawn(client: Any, volume: Any) -> Spawn:
-    def spawned(name: str, *args: Any, retries: int = 0, limit: int = 300, **kwargs: Any) -> Any:
-        spec = importlib.util.spec_from_file_location("careless", SOURCE)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["careless"] = module
-        spec.loader.exec_module(module)
-        app = modal.App(f"check-{name}")
-        function = app.function(
-            name=name,
-            image=modal.Image.debian_slim(python_version="3.11"),
-            gpu=kwargs.pop("gpu", None),
-            volumes={"/mnt/ftlaunch/runs": volume},
-            retries=modal.Retries(max_retries=retries, initial_delay=0.0),
-            timeout=limit,
-            single_use_containers=True,
-        )(getattr(module, name))
-        with app.run(detach=True, client=client):
-            return function.spawn(*args, **kwargs)
-
-    return spawned
-
-
-def until(what: str, look: Callable[[], Any], patience_s: float = 60) -> Any:
-    end = time.monotonic() + patience_s
-    while not (found := look()):
-        assert time.monotonic() < end, f"waited in vain for {what}"
-        time.sleep(0.1)
-    return found
-
-
-def running(cloud: Cloud, call: Any, words: str) -> None:
-    """Until the container has said something."""
-    app = next(c["app"] for c in cloud.state["calls"] if c["id"] == call.object_id)
-    until(words, lambda: words in cloud.admin("logs", app=app))
 
 
 def names(volume: Any) -> list[str]:
