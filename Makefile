@@ -34,7 +34,7 @@ bench: setup ## Measure what benchmarks/README.md claims (needs an idle machine)
 live-jarvis: setup ## Train a tiny recipe at Jarvis Labs for real, capped (JL_API_KEY, LIVE_MAX_COST=1 dollar)
 	@$(BIN)/python scripts/live.py jarvis
 
-live-modal: setup ## Train a tiny recipe at Modal for real, capped (MODAL_TOKEN_ID and _SECRET, LIVE_MAX_COST=1)
+live-modal: setup ## Train a tiny recipe at Modal for real, capped (MODAL_TOKEN_ID and _SECRET, LIVE_MAX_COST=1, LIVE_NODES=2)
 	@$(BIN)/python scripts/live.py modal
 
 live-skypilot: setup ## Train a tiny recipe behind your SkyPilot for real, capped (LIVE_MAX_COST=1, LIVE_NODES=2 for two nodes)

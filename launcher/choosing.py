@@ -89,8 +89,8 @@ def _nothing(backend: Backend, need: Need, *, dry: bool) -> BadInput | NoCapacit
         return Unsupported(
             f"{backend.name} runs a job on one machine, and this recipe asks for "
             f"{need.nodes} nodes (hardware.nodes)",
-            hint="several nodes are had with -b skypilot; or take one machine with more GPUs: "
-            "-g H100:8",
+            hint="several nodes are had with -b skypilot, and whole machines of 8 GPUs with "
+            "-b modal; or take one machine with more GPUs: -g H100:8",
         )
     known = [offer.gpu for offer in backend.offers(Need(), live=False) if offer.gpu]
     for kind, _ in need.gpus:

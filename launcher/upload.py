@@ -45,8 +45,10 @@ def upload(prepared: Prepared, store: Store) -> Upload | None:
     """What the upload of a planned run takes; None where nothing is sent over a network."""
     if prepared.offer.here:
         return None
-    # Each node gets its own; where their disk is one it is less.
-    size = (prepared.bundle.size_bytes + _model_bytes(prepared)) * prepared.offer.nodes
+    # Each machine gets its own; where their disk is one it is less. What is not there before a job
+    # begins is sent nothing: the files wait for all of them in one place.
+    copies = 1 if prepared.offer.ends else prepared.offer.nodes
+    size = (prepared.bundle.size_bytes + _model_bytes(prepared)) * copies
     known = store.uplink(prepared.backend_spec)
     speed = GUESS_BYTES_PER_S if known is None else known.bytes_per_second
     took = timedelta(seconds=size / speed)

@@ -23,10 +23,11 @@ from backends.errors import (
 )
 from backends.job import Files, Job
 from backends.lease import Address, Finding, Keep, Lease, Observation, Phase, Signal
-from backends.modal import catalog, door, offers
+from backends.modal import catalog, clusters, door, offers
 from backends.modal.account import DASHBOARD, PREFIX, Account, translated
 from backends.modal.calls import Calls
 from backends.modal.catalog import Rates
+from backends.modal.ftlaunch_job import TAKEN
 from backends.modal.launching import Launching, files_of, is_attached_elsewhere, lease_of
 from backends.modal.offers import NAME
 from backends.modal.records import Note, Records, Stage
@@ -203,10 +204,7 @@ class Modal:
     ) -> Lease:
         """See `Backend.launch`."""
         if job.nodes > 1:
-            raise Unsupported(
-                f"a job on Modal is one container, and this one asks for {job.nodes}",
-                hint="ask for one node with more GPUs, or choose another backend: -b skypilot",
-            )
+            clusters.require_words(job.nodes, offer.data.get("gpus", ""))
         if (elsewhere := is_attached_elsewhere(job)) is not None:
             raise Unsupported(
                 f"Modal cannot reach files that {elsewhere} keeps",
@@ -311,6 +309,7 @@ class Modal:
             control = self._account.control()
             with contextlib.suppress(FtlaunchError), translated():
                 control.pop(note.job, None)
+                control.pop(note.job + TAKEN, None)
         except MayStillBill:
             raise
         except FtlaunchError as error:

@@ -5,6 +5,10 @@ stands on the container's own disk; the Volume holds a copy, which is all that i
 container goes, and all that anybody else ever sees. So after every look what has changed is copied
 and committed: the state, log segments, small files, checkpoints that are complete and only those.
 
+A job of several nodes is one call of a cluster, and this file runs in each of its containers. Each
+takes what the Volume holds and has a runner of its own; those find each other by `team.py`. Only
+the first one's container writes to the Volume. What takes one takes all, and all begin again.
+
 A container that begins again on the same job (after a preemption, at the end of a day, after a
 fault that a retry may mend) takes what the Volume holds and lets the runner make another attempt.
 
@@ -17,6 +21,7 @@ Below the Volume's root:
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import json
 import os
@@ -36,6 +41,8 @@ PLACE = Path("/mnt/ftlaunch")
 RUNS, CACHES, LASTING = PLACE / "runs", PLACE / "caches", PLACE / "lasting"
 WORK = PLACE / "work"
 NOTE, WHOLE, KILLS = ".modal.json", ".whole", ".kills.json"
+TAKEN = ".taken"
+"""Behind a job's name in the control dictionary: the cluster of which a container must go."""
 SMALL_BYTES = 1 << 20
 PUSH_S = 2.0
 FULL_S = 900.0
@@ -43,9 +50,9 @@ FULL_S = 900.0
 TRIES = 3
 """Attempts of a job whose runner is killed each time."""
 ENDED = ("succeeded", "failed", "stopped", "expired")
-OWN = frozenset({"lock", "plan.json", "runner.py", ".reserve"})
+OWN = frozenset({"lock", "plan.json", "runner.py", "team.py", ".reserve"})
 LAST = ("manifest.json", "state.json")
-WIND_DOWN_S = 20.0  # of the 30 seconds that a preempted container has
+TAKEN_AWAY = "a container of the cluster is taken away"
 OUR_VARIABLES = ("MODAL_", "FTLAUNCH_MODAL_")
 
 Look = tuple[int, int]
@@ -224,6 +231,36 @@ def load_runner(home: Path) -> Any:
     return module
 
 
+class Seat:
+    """Which of the job's containers this one is.
+
+    rank       0 for the one that keeps the results, and for one that is alone
+    cluster    its id at Modal, another one in each attempt; "" for a container that is alone
+    variables  what the runner is told of the others
+    """
+
+    def __init__(self, nodes: int) -> None:
+        """Raises RuntimeError where Modal does not say where the others are."""
+        self.rank, self.cluster, self.variables = 0, "", {}
+        if nodes == 1:
+            return
+        import modal
+
+        found = modal.Cluster.from_context()
+        self.rank, self.cluster = found.container_rank(), found.object_id
+        kinds = [found.container_ips(family="ipv4"), found.container_ips()]
+        whole = [ips for ips in kinds if len(ips) == nodes and all(ips)]
+        if not whole:
+            raise RuntimeError(f"Modal says where {len(kinds[1])} of the {nodes} containers are")
+        # Of each attempt its own: who is left of an earlier one is no member of this one.
+        word = f"{os.environ.get('FTLAUNCH_TEAM_TOKEN', '')} {self.cluster}"
+        self.variables = {
+            "FTLAUNCH_NODE_RANK": str(self.rank),
+            "FTLAUNCH_NODE_ADDRESSES": " ".join(whole[0]),
+            "FTLAUNCH_TEAM_TOKEN": hashlib.sha256(word.encode()).hexdigest(),
+        }
+
+
 class Attempt:
     """One container's work on a job."""
 
@@ -237,6 +274,8 @@ class Attempt:
         self._volume = modal.Volume.from_name(request["volume"])
         self._lasting = modal.Volume.from_name(request["lasting"])
         self._control = modal.Dict.from_name(request["control"], create_if_missing=True)
+        self._seat = Seat(int(request.get("nodes") or 1))
+        self._notice_s = float(request["notice_s"])
         self._told = 0
         self._owed = False
         self._trouble = ""
@@ -250,6 +289,8 @@ class Attempt:
         state = _read(self.there / "state.json")
         if state.get("phase") in ENDED:
             return _verdict(state)
+        if self._seat.rank:
+            return self._beside(state)
         with contextlib.ExitStack() as stack:
             about = {"call": modal.current_function_call_id(), "app": self._request["app"]}
             if self._request["key"]:
@@ -265,11 +306,7 @@ class Attempt:
 
     def _work(self, state: dict[str, Any]) -> dict[str, Any]:
         mirror = Mirror(self.home, self.there, self._rule())
-        self.home.mkdir(parents=True, exist_ok=True)
-        mirror.restore()
-        self._link()
-        runner = load_runner(self.home)
-        self._start(again=bool(state))
+        runner = self._begun(mirror, again=bool(state))
         try:
             return self._follow(runner, mirror)
         except BeginAgain:
@@ -277,12 +314,39 @@ class Attempt:
         except BaseException:
             # Preempted, cancelled, or our own mistake: what is complete is kept.
             with contextlib.suppress(Exception):
-                runner.request_stop(str(self.home), WIND_DOWN_S / 2)
-                self._wait(runner, WIND_DOWN_S)
+                runner.request_stop(str(self.home), self._notice_s / 2)
+                self._wait(runner, self._notice_s)
             self._keep(
                 lambda: mirror.push(_read(self.home / "state.json"), final=False, tell=False), 0.0
             )
             raise
+
+    def _beside(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Another node's work: nothing is kept here, and its verdict is heard by the first."""
+        runner = None
+        try:
+            runner = self._begun(Mirror(self.home, self.there, self._rule()), again=bool(state))
+            while True:
+                seen = runner.status(str(self.home))
+                if seen["phase"] in (*ENDED, "lost"):
+                    return _verdict(seen)
+                time.sleep(0.2)
+        except BaseException:
+            # The first one waits for nobody who does not come, and keeps what is complete.
+            with contextlib.suppress(Exception):
+                self._control[self._name + TAKEN] = self._seat.cluster
+                if runner is not None:
+                    self._wait(runner, self._notice_s)
+            raise
+
+    def _begun(self, mirror: Mirror, *, again: bool) -> Any:
+        """The runner, started on what the Volume holds."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        mirror.restore()
+        self._link()
+        runner = load_runner(self.home)
+        self._start(again=again)
+        return runner
 
     def _rule(self) -> str | None:
         found = _read(self.there / "plan.json").get("checkpoint")
@@ -301,6 +365,7 @@ class Attempt:
         paths = [p for p in env.pop("PYTHONPATH", "").split(os.pathsep) if p and p != ours]
         if paths:
             env["PYTHONPATH"] = os.pathsep.join(paths)
+        env |= self._seat.variables
         argv = [sys.executable, "-I", str(self.home / "runner.py"), "start"]
         done = subprocess.run(
             [*argv, *(["--attempt"] if again else []), "--", str(self.home)],
@@ -319,40 +384,46 @@ class Attempt:
         pushed = 0.0
         while True:
             state = runner.status(str(self.home))
-            over = state["phase"] in (*ENDED, "lost")
+            if state["phase"] in (*ENDED, "lost"):
+                return self._over(state, mirror)
             now = time.monotonic()
-            if over or now - pushed >= self._request.get("push_s", PUSH_S):
+            if now - pushed >= self._request.get("push_s", PUSH_S):
                 pushed = now
-                if state["phase"] == "lost":
-                    return self._killed(state, mirror)
-                if over and not self._keep_all(mirror, state):
-                    # Not begun again: that would be to train once more for a Volume that is full.
-                    return {"phase": "lost", "reason": f"the Volume is in the way: {self._trouble}"}
-                if not over:
-                    self._keep(partial(mirror.push, state, final=False), 0.0)
+                self._keep(partial(mirror.push, state, final=False), 0.0)
                 self._obey(runner)
-            if over:
-                print(f"{self._name}: {state['phase']} {state.get('reason') or ''}", flush=True)
-                return _verdict(state)
+                if self._is_taken():
+                    self._wind_down(runner, mirror, self._notice_s / 2, TAKEN_AWAY)
             if now > self._until:
-                if self._wind_down(runner, mirror):
-                    continue
-                raise BeginAgain("the longest time of one attempt is over")
+                grace = float(self._request["wind_down_s"])
+                self._wind_down(runner, mirror, grace, "the longest time of one attempt is over")
             time.sleep(0.2)
 
-    def _wind_down(self, runner: Any, mirror: Mirror) -> bool:
-        """Let the job write a checkpoint, however long that takes of what is left of the day.
+    def _over(self, state: dict[str, Any], mirror: Mirror) -> dict[str, Any]:
+        """The runner has ended: what the call comes to. Raises BeginAgain where that may help."""
+        if state["phase"] == "lost":
+            return self._killed(state, mirror)
+        if _node_lost(state):
+            self._try_again(state, mirror, state["reason"])
+        if not self._keep_all(mirror, state):
+            # Not begun again: that would be to train once more for a Volume that is full.
+            return {"phase": "lost", "reason": f"the Volume is in the way: {self._trouble}"}
+        print(f"{self._name}: {state['phase']} {state.get('reason') or ''}", flush=True)
+        return _verdict(state)
 
-        True when it came to its own end meanwhile.
+    def _wind_down(self, runner: Any, mirror: Mirror, grace: float, why: str) -> None:
+        """Let the job write a checkpoint, within so many seconds, and begin again from there.
+
+        Raises BeginAgain, unless it came to its own end meanwhile.
         """
-        grace = float(self._request["wind_down_s"])
         runner.request_stop(str(self.home), grace)
         self._wait(runner, grace)
         state = _read(self.home / "state.json")
         if state.get("phase") in {"succeeded", "failed", "expired"}:
-            return True
+            return
         self._keep(partial(mirror.push, state, final=False, tell=False), 0.0)
-        return False
+        if why == TAKEN_AWAY:
+            time.sleep(self._notice_s)  # Modal ends this one as well, which is none of the retries
+        raise BeginAgain(why)
 
     def _keep_all(self, mirror: Mirror, state: dict[str, Any]) -> bool:
         """Keep the results, then the verdict: nobody says that a commit is seen as one.
@@ -389,13 +460,26 @@ class Attempt:
 
     def _killed(self, state: dict[str, Any], mirror: Mirror) -> dict[str, Any]:
         """The runner was killed: by a lack of memory, most likely. Some tries may mend that."""
+        self._try_again(state, mirror, "the runner was killed")
+        self._keep(partial(mirror.push, state, final=True, tell=False), FULL_S)
+        return {"phase": "lost", "reason": f"its runner was killed {TRIES} times"}
+
+    def _try_again(self, state: dict[str, Any], mirror: Mirror, why: str) -> None:
+        """Raises BeginAgain while there are tries left."""
         kills = 1 + int(_read(self.there / KILLS).get("kills") or 0)
         self._keep(partial(self._write, KILLS, {"kills": kills}), 0.0)
         if kills < TRIES:
             self._keep(partial(mirror.push, state, final=False, tell=False), 0.0)
-            raise BeginAgain("the runner was killed")
-        self._keep(partial(mirror.push, state, final=True, tell=False), FULL_S)
-        return {"phase": "lost", "reason": f"its runner was killed {TRIES} times"}
+            raise BeginAgain(why)
+
+    def _is_taken(self) -> bool:
+        """Whether another container of this cluster was told to go: Modal then ends this one."""
+        if not self._seat.cluster:
+            return False
+        try:
+            return bool(self._control.get(self._name + TAKEN) == self._seat.cluster)
+        except Exception:  # noqa: BLE001 - a provider that is silent has said nothing of it
+            return False
 
     def _obey(self, runner: Any) -> None:
         """Lay in what was asked for since the last look; a provider that is silent has no wish."""
@@ -484,6 +568,12 @@ def _phase(content: bytes) -> str:
         return str(json.loads(content)["phase"])
     except (ValueError, KeyError, TypeError):
         return ""
+
+
+def _node_lost(state: dict[str, Any]) -> bool:
+    """Whether the job failed since another node went without a word, its container most likely."""
+    rows = state.get("nodes") or ()
+    return state["phase"] == "failed" and any(row.get("phase") == "lost" for row in rows)
 
 
 def _verdict(state: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import secrets
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,12 +14,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from backends import plan, rundir, runner
+from backends import plan, rundir, runner, team
 from backends.errors import FtlaunchError, Lost, MayStillBill, NotLaunched, Refused, Unsure
 from backends.job import Attached, Files, Job
 from backends.layout import Layout, cache_folder, layout
 from backends.lease import Lease
-from backends.modal import door, ftlaunch_job
+from backends.modal import clusters, door, ftlaunch_job
 from backends.modal.account import PREFIX, Account, translated
 from backends.modal.image import image
 from backends.modal.offers import NAME
@@ -34,6 +35,8 @@ RETRIES = 10
 _MARGIN_S = 900
 _WIND_DOWN_S = 600
 """Of the margin, for the checkpoint that the next attempt begins from."""
+NOTICE_S = 20.0
+"""Of the 30 seconds that a preempted container has."""
 _AGAIN_S = 5.0
 _LEAST_S = 10.0  # a loopback provider's day is short, and a runner's work is not quicker there
 
@@ -133,12 +136,20 @@ class Launching:
         return self._account.sdk.Secret.from_name(name, client=self._account.client)
 
     def _lay(self, job: Job, found: Layout, told: Progress) -> None:
-        document = plan.document(job.plan, job=job.name, outputs=job.outputs, deadline=job.deadline)
+        document = plan.document(
+            job.plan,
+            job=job.name,
+            outputs=job.outputs,
+            deadline=job.deadline,
+            nodes=job.nodes,
+        )
         small = {
             str(rundir.PLAN): json.dumps(document, indent=1).encode(),
             str(rundir.RUNNER): Path(runner.__file__).read_bytes(),
             LINKS: json.dumps(_links(found)).encode(),
         }
+        if job.nodes > 1:
+            small[str(rundir.TEAM)] = Path(team.__file__).read_bytes()
         self._shelf.put(job.name, found.files, small, told)
         for _, cache in found.caches:
             self._shelf.fill(cache, told)
@@ -154,10 +165,14 @@ class Launching:
 
     def _begin(self, note: Note, job: Job, offer: Offer, found: Layout, told: Progress) -> Note:
         sdk, client = self._account.sdk, self._account.client
-        told("asking Modal for a container")
+        told("asking Modal for a container" if job.nodes == 1 else "asking Modal for a cluster")
+        entry, known = _entry(), {}
+        if job.nodes > 1:
+            entry = clusters.clustered(sdk, entry, job.nodes)
+            known = {team.TOKEN: secrets.token_hex(32)}
         with translated():
             app = sdk.App(PREFIX + job.name, tags={"ftlaunch": job.name})
-            secret = sdk.Secret.from_dict({**_lasting(job), **job.env, **job.secrets})
+            secret = sdk.Secret.from_dict({**_lasting(job), **job.env, **job.secrets, **known})
             gpus = [gpu for gpu in offer.data.get("gpus", "").split(",") if gpu]
             function = app.function(
                 name="job",
@@ -175,7 +190,7 @@ class Launching:
                     str(ftlaunch_job.LASTING): self._shelf.volume(LASTING),
                 },
                 secrets=[*map(self._kept, job.kept_secrets), secret],
-            )(_entry())
+            )(entry)
             with app.run(detach=True, client=client):
                 note = self._records.save(replace(note, app=app.app_id))
                 call = function.spawn(self._request(note, job, found))
@@ -187,6 +202,7 @@ class Launching:
         return {
             "job": job.name,
             "app": note.app,
+            "nodes": job.nodes,
             "volume": PREFIX + RUNS,
             "lasting": PREFIX + LASTING,
             "control": PREFIX + "control",
@@ -194,6 +210,7 @@ class Launching:
             "links": [[at, f"{ftlaunch_job.PLACE}/{where}"] for at, where in _links(found)],
             "attempt_s": (LONGEST_S - _MARGIN_S) / self._pace,
             "wind_down_s": max(_WIND_DOWN_S / self._pace, _LEAST_S),
+            "notice_s": NOTICE_S,
             "note": {"lease": note.lease, "created_at": note.created_at, "price": note.price},
         }
 
@@ -261,7 +278,9 @@ def require_same(note: Note, job: Job) -> None:
 
 def request_of(job: Job) -> str:
     """A digest of what the job does, without its deadline: a repeated launch has a shorter one."""
-    document = plan.document(job.plan, job=job.name, outputs=job.outputs, deadline=None)
+    document = plan.document(
+        job.plan, job=job.name, outputs=job.outputs, deadline=None, nodes=job.nodes
+    )
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 

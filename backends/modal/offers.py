@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from backends.modal import catalog
+from backends.modal import catalog, clusters
 from backends.modal.catalog import Rates
 from backends.offer import Money, Need, Offer
 
@@ -37,22 +38,36 @@ def offers(rates: Rates, need: Need) -> list[Offer]:
     """What fits, cheapest first. Ranked kinds of GPU are one offer, at the price of the dearest.
 
     Modal itself takes the first of them that is free, and waits where none is.
+    Raises Unsupported for several nodes that are no cluster of Modal's.
     """
-    if need.nodes > 1 or need.spot or need.regions or (need.disk_gib or 0) > MOST_DISK_GIB:
+    if need.spot or need.regions or (need.disk_gib or 0) > MOST_DISK_GIB:
         return []
     if need.cpu_only:
+        if need.nodes > 1:
+            clusters.require(need.nodes, [])
         return [_offer(rates, need, [])]
     if need.gpus:
         ranked = [_wanted(kind, count) for kind, count in need.gpus]
-        known = [one for one in ranked if one is not None and one.count <= MOST_GPUS]
-        return [_offer(rates, need, known)] if known and len(known) == len(ranked) else []
-    counts = range(1, MOST_GPUS + 1) if need.every_count else (1,)
-    found = [
-        _offer(rates, need, [Wanted(gpu.name, count, exact=False)])
-        for gpu in catalog.GPUS
-        for count in counts
-    ]
+        known = [one for one in ranked if one is not None]
+        if not known or len(known) != len(ranked):
+            return []
+        if need.nodes > 1:
+            clusters.require(need.nodes, [(one.gpu, one.count) for one in known])
+        fits = all(one.count <= MOST_GPUS for one in known)
+        return [_offer(rates, need, known)] if fits else []
+    found = [_offer(rates, need, [Wanted(kind, count, exact=False)]) for kind, count in _any(need)]
     return sorted(found, key=lambda offer: offer.price.amount)
+
+
+def _any(need: Need) -> Iterator[tuple[str, int]]:
+    """The kinds and counts there are, where none is named."""
+    if need.nodes > 1:
+        clusters.require(need.nodes, [(clusters.KINDS[0], clusters.WHOLE)])
+        yield from ((kind, clusters.WHOLE) for kind in clusters.KINDS)
+        return
+    for gpu in catalog.GPUS:
+        for count in range(1, MOST_GPUS + 1) if need.every_count else (1,):
+            yield gpu.name, count
 
 
 def _wanted(asked: str, count: int) -> Wanted | None:
@@ -71,7 +86,8 @@ def _plain(text: str) -> str:
 def _offer(rates: Rates, need: Need, ranked: list[Wanted]) -> Offer:
     if ranked:
         cpus, memory = need.cpus or _CPUS, need.memory_gib or _MEMORY_GIB
-        plain = _offer(rates, replace(need, cpus=None, memory_gib=need.plain_memory_gib), [])
+        alone = replace(need, cpus=None, memory_gib=need.plain_memory_gib, nodes=1)
+        plain = _offer(rates, alone, [])
     else:
         cpus, memory = need.cpus or _PLAIN_CPUS, need.memory_gib or _PLAIN_MEMORY_GIB
         plain = None
@@ -82,7 +98,7 @@ def _offer(rates: Rates, need: Need, ranked: list[Wanted]) -> Offer:
         backend=NAME,
         gpu=None if first is None else first.gpu,
         count=0 if first is None else first.count,
-        price=Money(dearest + rates.cpu * cpus + rates.gib * memory),
+        price=Money(dearest + rates.cpu * cpus + rates.gib * memory) * need.nodes,
         memory_gib=float(memory),
         gpu_memory_gib=None if first is None else float(memories[first.gpu]),
         cpus=cpus,
@@ -92,6 +108,7 @@ def _offer(rates: Rates, need: Need, ranked: list[Wanted]) -> Offer:
         ends=True,
         plain=plain,
         instead=_instead(ranked),
+        nodes=need.nodes,
         data={"gpus": ",".join(one.words() for one in ranked)},
     )
 

@@ -20,7 +20,7 @@ from backends.protocol import Progress
 
 RUNS, CACHES, LASTING = "runs", "caches", "lasting"
 LINKS, KEPT = ".links.json", ".kept"
-_HIDDEN = {NOTE, WHOLE, KILLS, LINKS, KEPT, rundir.RUNNER.name}
+_HIDDEN = {NOTE, WHOLE, KILLS, LINKS, KEPT, rundir.RUNNER.name, rundir.TEAM.name}
 _YOUNG_S = 3600
 _POLL_S = 0.5
 _BATCH_BYTES = 64 << 20

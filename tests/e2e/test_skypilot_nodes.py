@@ -5,24 +5,19 @@ Axolotl itself needs GPUs for it, and is tried on them by `make live-skypilot`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path, PurePosixPath
 
 import pytest
+from ddp_job import STEPS, trained, training
 from rented_story import managed_python
 from sky_rig import OnSky, skypilot
 
-from backends.job import Job, LocalFile, LocalTree
-from backends.lease import Keep, Phase
-from backends.offer import Need, Offer
-from backends.plan import MetricPattern, Plan, Step
+from backends.lease import Phase
+from backends.offer import Need
 from backends.protocol import silent
 from backends.testing.bench import Bench
-from launcher import commands
 from launcher.commands import Target
 
 pytestmark = [
@@ -33,8 +28,6 @@ pytestmark = [
     *(pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "Warning")),
 ]
 
-TRAINER = Path(__file__).parents[1] / "support" / "ddp_trainer.py"
-STEPS = 20
 H100 = Need(gpus=(("H100", 1),), cpus=1, memory_gib=1, nodes=2)
 
 
@@ -55,34 +48,6 @@ def bench(rig: OnSky, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Benc
     yield made
     made.clean()
     assert rig.provider.allocations() == []
-
-
-def training(bench: Bench, target: Target, *more: str) -> Job:
-    """The launch line comes from the function that spells axolotl's."""
-    content = TRAINER.read_bytes()
-    at = PurePosixPath("bundle/ddp_trainer.py")
-    file = LocalFile(TRAINER, at, len(content), hashlib.sha256(content).hexdigest())
-    asked = ("ddp_trainer", "--steps", str(STEPS), "--batch", "16", *more)
-    step = Step("train", (*commands.launch(target), *asked), cwd="bundle")
-    plan = Plan(steps=(step,), metrics=(MetricPattern(r"^loss: (?P<loss>[0-9.]+)"),))
-    # OMP and gloo find their own way on a machine of several names.
-    env = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    inputs = (LocalTree((file,)),)
-    return Job(bench.new_name(), plan, inputs=inputs, nodes=target.nodes, env=env)
-
-
-def trained(bench: Bench, offer: Offer, target: Target) -> tuple[list[float], str]:
-    """The losses, and the log."""
-    job = training(bench, target)
-    lease = bench.backend.launch(job, offer, on_lease=bench.remember, progress=silent)
-    seen = bench.wait(lease)
-    log = bench.content(lease.files, "logs/train/000001.log").decode()
-    assert seen.phase is Phase.SUCCEEDED, f"{seen.reason}: {log[-4000:]}"
-    assert seen.state is not None
-    losses = json.loads(bench.content(lease.files, "output/losses.json"))
-    assert seen.state["last_metrics"]["loss"] == pytest.approx(losses[-1], abs=1e-6)
-    bench.backend.release(lease, keep=Keep.NOTHING)
-    return losses, log
 
 
 def test_two_nodes_learn_what_one_does_from_the_same_batches(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -65,3 +66,5 @@ def test_each_of_several_nodes_gets_its_own(store: Store) -> None:
     two.offer = two.offer.of(2)
     found = [upload(each, store) for each in (one, two)]
     assert [each.size_bytes for each in found if each] == [1000, 2000]
+    two.offer = replace(two.offer, ends=True)  # files wait where all of them look
+    assert [each.size_bytes for each in [upload(two, store)] if each] == [1000]

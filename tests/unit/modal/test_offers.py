@@ -7,7 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from backends.modal import catalog
+from backends.errors import Refused, Unsupported
+from backends.modal import catalog, clusters
 from backends.modal.offers import offers
 from backends.offer import Need
 
@@ -43,13 +44,52 @@ def test_a_gpu_has_the_names_that_people_use(asked: str, found: str) -> None:
         Need(gpus=(("RTX4090", 1),)),
         Need(gpus=(("H100", 1), ("RTX4090", 1))),
         Need(gpus=(("H100", 9),)),
-        Need(nodes=2),
+        Need(gpus=(("RTX4090", 8),), nodes=2),
+        Need(gpus=(("H100", 8),), nodes=2, spot=True),
         Need(spot=True),
         Need(regions=("eu",)),
     ],
 )
 def test_what_modal_does_not_have_is_not_offered(need: Need) -> None:
     assert offers(catalog.dated(), need) == []
+
+
+def test_a_cluster_is_one_offer_at_the_price_of_all_its_machines() -> None:
+    (offer,) = offers(catalog.dated(), Need(gpus=(("H100!", 8), ("h200", 8)), nodes=3))
+    assert (offer.gpu, offer.count, offer.nodes) == ("H100", 8, 3)
+    assert offer.data["gpus"] == "H100!:8,H200:8"
+    # ($4.54 x 8 + 8 x $0.0473 + 64 x $0.008) x 3, as of the dated list
+    assert offer.price.amount == Decimal("111.6312")
+    assert offer.of(1).price.amount == Decimal("37.2104")
+    assert offer.plain is not None
+    assert (offer.plain.nodes, offer.plain.gpu) == (1, None)
+    # 4 x $0.0473 + 16 x $0.008: merging is of one machine
+    assert offer.plain.price.amount == Decimal("0.3172")
+    assert {(one.gpu, one.count) for one in offers(catalog.dated(), Need(nodes=2))} == {
+        (kind, clusters.WHOLE) for kind in clusters.KINDS
+    }
+
+
+@pytest.mark.parametrize(
+    ("need", "told"),
+    [
+        (Need(gpus=(("H100", 1),), nodes=2), "asks for 2 with H100:1"),
+        (Need(gpus=(("H100", 8), ("L4", 8)), nodes=2), "asks for 2 with L4:8"),
+        (Need(cpu_only=True, nodes=2), "asks for 2 with no GPU"),
+        (Need(gpus=(("H100", 8),), nodes=33), "at most 32 nodes, and this asks for 33"),
+        (Need(nodes=33), "at most 32 nodes, and this asks for 33"),
+    ],
+)
+def test_what_is_no_cluster_is_refused_with_the_way_out(need: Need, told: str) -> None:
+    with pytest.raises(Unsupported, match=told) as caught:
+        offers(catalog.dated(), need)
+    assert "-b skypilot" in caught.value.hint
+
+
+def test_an_sdk_without_clusters_is_named() -> None:
+    with pytest.raises(Refused, match="has no clusters") as caught:
+        clusters.clustered(object(), print, 2)
+    assert "--upgrade modal" in caught.value.hint
 
 
 def test_without_a_wish_the_cheapest_comes_first_and_cpu_is_its_own() -> None:

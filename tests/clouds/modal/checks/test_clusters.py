@@ -45,6 +45,7 @@ def test_a_failure_beside_the_leader_is_told_to_nobody(cloud: Cloud, spawn: Spaw
     assert (found["attempts"], found["running"]) == (1, 1)
 
 
+@pytest.mark.seldom
 def test_one_that_is_lost_is_told_to_nobody(cloud: Cloud, spawn: Spawn) -> None:
     call = spawn("meets", "stays stays", **WHOLE)
     for rank in (0, 1):
@@ -65,12 +66,14 @@ def test_what_takes_one_takes_all_and_the_input_begins_again(cloud: Cloud, spawn
     assert len(cloud.billing()) == 2
 
 
+@pytest.mark.seldom
 def test_with_the_leader_all_fail(cloud: Cloud, spawn: Spawn) -> None:
     with pytest.raises(RuntimeError, match="on purpose"):
         spawn("meets", "fails stays", **WHOLE).get(timeout=60)
     assert cloud.billing() == []
 
 
+@pytest.mark.seldom
 def test_whoever_does_not_end_beside_a_good_leader_bills_on(cloud: Cloud, spawn: Spawn) -> None:
     assert spawn("meets", "ends stays", **WHOLE).get(timeout=60) == "rank 0"
     (span,) = cloud.billing()
