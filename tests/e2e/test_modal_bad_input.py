@@ -53,6 +53,29 @@ def assert_said(ended: Ended, code: int, *words: str) -> None:
         assert word in ended.said, ended.said
 
 
+SEVERAL = ("train", "several.yml", "-b", "modal", "--dry-run")
+
+
+def test_several_nodes_are_planned_with_the_price_of_all(user: Desk) -> None:
+    two = 'config: tiny\nhardware: {gpu: "H100:8", nodes: 2}\n'
+    (user.here / "several.yml").write_text(two)
+    ended = user.run(*SEVERAL, "--max-cost", "20")
+    # $3.95 x 8 + 8 x $0.0473 + 64 x $0.008 for each; $20 at that price
+    assert_said(ended, 0, "2 nodes x H100:8, $64.98 an hour, $32.49 each")
+    assert_said(ended, 0, "ends by itself after 0:18:28", "--num_processes 16 --num_machines 2")
+    train, merge = ended.said.partition("job merge")[::2]
+    assert "--machine_rank $NODE_RANK" in train.partition("job train")[2]
+    assert "without a GPU" in merge
+    assert "NODE_RANK" not in merge
+    assert_said(user.run(*SEVERAL, "--max-price", "60"), CAPPED, "$64.98 an hour")
+
+
+def test_what_is_no_cluster_at_modal_is_refused(user: Desk) -> None:
+    (user.here / "several.yml").write_text("config: tiny\nhardware: {gpu: L4, nodes: 2}\n")
+    ended = user.run(*SEVERAL)
+    assert_said(ended, REFUSED, "whole machines, with 8 GPUs each", "2 with L4:1", "-b skypilot")
+
+
 def test_no_token(user: Desk) -> None:
     ended = user.run(*TINY, MODAL_TOKEN_ID="", MODAL_TOKEN_SECRET="")
     assert_said(ended, CREDENTIALS, "there is no token for Modal", "modal token new")

@@ -99,7 +99,7 @@ def test_several_nodes_are_planned_with_the_price_of_all(user: Desk) -> None:
     assert "NODE_RANK" not in merge
 
 
-@pytest.mark.parametrize("backend", ["local", "modal", "jarvis"])
+@pytest.mark.parametrize("backend", ["local", "jarvis"])
 def test_where_a_job_is_one_machine_that_is_said(user: Desk, backend: str) -> None:
     ended = user.run("train", recipe(user, 2), "-b", backend, "--dry-run")
     assert_said(ended, REFUSED, "runs a job on one machine", "2 nodes", "-b skypilot")
