@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launcher.cli import counting, model_shape, options
+from launcher.plan_text import hardware
 
 if TYPE_CHECKING:
     from launcher.quotes.advice import Advice
@@ -100,7 +101,8 @@ def estimate(
     if count and tokens is None:
         counting.first(found)
     work = workload.of(found, shape=shape, tokens=tokens)
-    need = Need(gpus=gpus, spot=spot, regions=regions, every_count=not gpus)
+    nodes = found.launch.hardware.nodes
+    need = Need(gpus=gpus, spot=spot, regions=regions, every_count=not gpus, nodes=nodes)
     names = [backend] if backend and backend != AUTO else None
     there = market.of(names, need, live=live)
     nothing.require_known(names, need, there)
@@ -218,7 +220,7 @@ def _row(one: Quote) -> tuple[str, ...]:
 
     offer = one.offer
     held = one.memory
-    gpu = f"{offer.gpu} x {offer.count}" if offer.gpu else "no GPU"
+    gpu = hardware(offer) if offer.gpu else "no GPU"
     memory = "" if held is None else f"{held.nvml.middle:.0f} of {held.usable:.0f} GiB"
     spot = ", spot" if offer.spot else ""
     return (
@@ -256,8 +258,8 @@ def _require(
         cost = "" if first.cost is None else f", {first.cost[1]} in all"
         took = "" if first.hours is None else f", {time_words(first.hours)}"
         raise Capped(
-            f"nothing that fits keeps to the limits; nearest is {first.offer.gpu} x "
-            f"{first.offer.count} at {first.priced.backend}, {first.offer.price} an hour"
+            f"nothing that fits keeps to the limits; nearest is {hardware(first.offer)} "
+            f"at {first.priced.backend}, {first.offer.price} an hour"
             f"{cost}{took}",
             hint="raise the limit, or change the recipe: --set",
         )
@@ -270,7 +272,7 @@ def _require(
     assert held is not None
     over = held.nvml.middle - held.usable
     raise Refused(
-        f"it fits nowhere: on {best.offer.gpu} x {best.offer.count} it lacks "
+        f"it fits nowhere: on {hardware(best.offer)} it lacks "
         f"{max(over, 0.1):.{0 if over >= 10 else 1}f} GiB on each GPU "
         f"({held.nvml.middle:.0f} of {held.usable:.0f})",
         hint="\n".join(["it would fit with:", *_changes(told, None)])
@@ -294,13 +296,13 @@ def _changes(found: list[Advice], best: Quote | None) -> Iterator[str]:
         if best is not None and best.cost is not None and cost is not None:
             dollars += f" instead of {best.cost[1]}"
         memory = "" if held is None else f" ({held.nvml.middle:.0f} of {held.usable:.0f} GiB)"
-        where = f"{offer.gpu} x {offer.count} at {one.best.priced.backend}"
+        where = f"{hardware(offer)} at {one.best.priced.backend}"
         yield f"{one.change.what}: {where}{memory}{dollars} ({one.change.price})"
         yield "  " + " ".join(f"--set {shlex.quote(each)}" for each in one.change.sets)
 
 
 def _explain(one: Quote) -> None:
-    click.echo(f"\n{one.offer.gpu} x {one.offer.count} at {one.priced.backend}:")
+    click.echo(f"\n{hardware(one.offer)} at {one.priced.backend}:")
     if one.memory is not None:
         click.echo(f"  memory at its most ({one.memory.phase}), GiB:")
         for name, amount in one.memory.terms.items():
@@ -325,6 +327,7 @@ def _document(one: Quote, now: datetime) -> dict[str, Any]:
         "region": offer.region,
         "gpu": offer.gpu,
         "count": offer.count,
+        "nodes": offer.nodes,
         "spot": offer.spot,
         "fits": one.fits,
         "memory_gib": None

@@ -110,9 +110,9 @@ def all_of(
             if kind is None:
                 alike[key] = Quote(priced, "unknown", None, {}, None, None)
             else:
-                wanted = (kind.name, offer.count)
+                wanted = (kind.name, offer.count * offer.nodes)
                 if wanted not in trained:
-                    trained[wanted] = _trained(work, kind, offer.count, learned)
+                    trained[wanted] = _trained(work, kind, wanted[1], learned)
                 sent, done = upload_bytes, trained[wanted]
                 alike[key] = _quote(work, priced, done, learned, upload_bytes=sent, hub=hub)
         one = alike[key]
@@ -125,8 +125,8 @@ def _alike(priced: Priced) -> tuple[Hashable, ...]:
     """What all but the price depends on."""
     offer = priced.offer
     plain = offer.plain is not None
-    size = offer.gpu_memory_gib
-    return priced.backend, offer.gpu, size, offer.count, offer.here, offer.ends, plain
+    size = (offer.gpu_memory_gib, offer.count, offer.nodes)
+    return priced.backend, offer.gpu, size, offer.here, offer.ends, plain
 
 
 def cheapest(offers: Iterable[Priced]) -> list[Priced]:

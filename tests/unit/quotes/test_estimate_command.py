@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from backends.modal import clusters
 from launcher.cli import cli
 from launcher.cli.ending import run as command
 
@@ -49,6 +50,21 @@ def test_every_backend_that_rents_gpus_is_in_the_list(capsys: pytest.CaptureFixt
     assert rows[0].startswith("**")
     for backend in ("modal", "jarvis", "skypilot"):
         assert any(f" {backend} " in row for row in rows), out
+
+
+def test_several_nodes_are_counted_and_told(
+    capsys: pytest.CaptureFixture[str], apart: Path
+) -> None:
+    config = {"config": "quickstart", "hardware": {"nodes": 2}}
+    code, out, err = ask(capsys, recipe(apart, config), "-b", "modal", "--all")
+    assert code == 0
+    kinds = [line for line in out.splitlines() if " GiB " in line]
+    assert len(kinds) == len(clusters.KINDS)
+    (row,) = (line for line in kinds if "2 nodes x H100:8" in line)
+    assert "$64.98" in row
+    code, _, err = ask(capsys, recipe(apart, config), "-b", "jarvis")
+    assert code == 5
+    assert "jarvis has no GPU on 2 machines" in err
 
 
 def test_as_data_every_offer_has_a_range_of_time_and_money(

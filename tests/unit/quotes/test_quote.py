@@ -59,6 +59,14 @@ def test_without_data_there_are_no_hours_but_max_steps_says_enough() -> None:
     )
 
 
+def test_two_machines_take_half_the_time_at_twice_the_price() -> None:
+    one = priced("H100", "3.95", 8)
+    found, both = of(one), of(replace(one, offer=one.offer.of(2)))
+    ratio = found.phases["train"].middle / both.phases["train"].middle
+    assert 1.5 < ratio <= 2
+    assert both.offer.price.amount == Decimal("63.20")
+
+
 def test_twice_the_data_takes_longer_and_costs_more() -> None:
     data = WORK.data
     assert data is not None
