@@ -45,6 +45,8 @@ class Need:
     `recover` asks for a place where a job goes on by itself when its machine is taken away.
     `every_count` asks, where no kind is named, for machines with any number of GPUs, not only one;
     it is for comparing kinds, so a dearer machine with the same GPUs in the same place may lack.
+    `capped` says that a limit of dollars holds: nothing dearer than an offer may be given in its
+    place.
     `plain_memory_gib` is what the job's work without a GPU takes, for `Offer.plain`.
     """
 
@@ -58,6 +60,7 @@ class Need:
     cpu_only: bool = False
     recover: bool = False
     every_count: bool = False
+    capped: bool = False
     plain_memory_gib: int | None = None
 
 

@@ -119,7 +119,8 @@ class Read:
 def need_of(request: Request, found: Recipe) -> Need:
     """The hardware that was asked for."""
     wanted = request.gpus or found.launch.hardware.gpus
-    hardware = found.launch.hardware
+    hardware, budget = found.launch.hardware, found.launch.budget
+    limits_of_dollars = (request.max_price, request.max_cost, budget.max_price, budget.max_cost)
     return Need(
         gpus=tuple(gpu for gpu in wanted if gpu[0].lower() != "cpu"),
         cpu_only=any(kind.lower() == "cpu" for kind, _ in wanted),
@@ -130,6 +131,7 @@ def need_of(request: Request, found: Recipe) -> Need:
         recover=request.recover or hardware.recover,
         regions=request.regions or tuple(hardware.regions),
         nodes=hardware.nodes,
+        capped=any(limit is not None for limit in limits_of_dollars),
         plain_memory_gib=_plain_memory(found),
     )
 

@@ -71,7 +71,8 @@ class Offers:
     def live(self, need: Need) -> list[Offer]:
         """What SkyPilot's optimizer considers, of the first kind of GPU that can be had.
 
-        The kinds that come after it stay in the offer: a launch falls back on them in that order.
+        The kinds that come after it stay in the offer, and a launch falls back on them in that
+        order; but not under a limit of dollars.
         Raises CredentialsMissing, Unreachable.
         """
         self._server.require_answer()
@@ -173,7 +174,9 @@ class Offers:
     def _offer(self, row: Considered, ranked: list[dict[str, Any]], need: Need) -> Offer:
         """The row itself comes first, where it was considered; then what was ranked after it."""
         where = "/".join(part for part in (row.cloud.lower(), row.region) if part)
-        first = {**ranked[0], "infra": where}
+        first = {**ranked[0], "infra": where, **_no_dearer(row, need)}
+        # What comes after it has a price that nobody has looked at.
+        after = [] if need.capped else ranked[1:]
         memory = None if row.gpu is None else GPU_MEMORY_GIB.get(row.gpu)
         return Offer(
             backend=NAME,
@@ -189,9 +192,9 @@ class Offers:
             source="SkyPilot's optimizer, live",
             read_at=self._clock(),
             alone=alone(row.cloud),
-            instead=_instead(ranked[1:]),
+            instead=_instead(after),
             nodes=need.nodes,
-            data={"resources": json.dumps([first, *ranked[1:]]), "cloud": row.cloud},
+            data={"resources": json.dumps([first, *after]), "cloud": row.cloud},
         )
 
     # ── read from its lists ───────────────────────────────────────────────────────────────────
@@ -212,6 +215,21 @@ class Offers:
                 rows = _cheapest(filter(fits, listing.rows), need)
                 found += map(_dating(listing, need), rows)
         return sorted(found, key=lambda offer: offer.price.amount)
+
+
+def _no_dearer(row: Considered, need: Need) -> dict[str, float]:
+    """What keeps SkyPilot to the row's price: it would go on to a dearer type of that place.
+
+    Of one node, a cent more than its table says, which rounds. Hardware of the user's own has one
+    price for a GPU, and SkyPilot looks at no limit there.
+    """
+    if row.cloud in _OWN or not row.cost:
+        return {}
+    return {"max_hourly_cost": float((row.cost + _CENT) / need.nodes)}
+
+
+_OWN = frozenset({SLURM, "Kubernetes", "SSH"})
+_CENT = Decimal("0.01")
 
 
 def too_small(cluster: str, nodes: int, asked: int) -> Unsupported:

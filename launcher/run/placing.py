@@ -119,13 +119,14 @@ def _require_its_machine(
 def _need(settled: RunSpec, gpus: tuple[tuple[str, int], ...], *, same: bool) -> Need:
     """What is asked for now; what was asked for then holds for the provider it was asked of."""
     asked = settled.need or Need()
+    elsewhere = Need(capped=asked.capped)
     if gpus:
         return replace(
-            asked if same else Need(),
+            asked if same else elsewhere,
             gpus=tuple(gpu for gpu in gpus if gpu[0].lower() != "cpu"),
             cpu_only=any(kind.lower() == "cpu" for kind, _ in gpus),
         )
-    return asked if same else Need(cpu_only=settled.target.kind == "cpu")
+    return asked if same else replace(elsewhere, cpu_only=settled.target.kind == "cpu")
 
 
 def _there(settled: RunSpec, began: Offer, offer: Offer, need: Need, progress: Progress) -> RunSpec:

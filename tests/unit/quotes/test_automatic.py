@@ -259,6 +259,16 @@ def test_a_plan_names_the_first_and_keeps_the_rest(
     assert made.run.target.gpus == 1
 
 
+@pytest.mark.parametrize("limit", ["max_price", "max_cost"])
+def test_a_backend_is_told_that_there_is_a_limit_of_dollars(
+    shops: Opened, recipe: Recipe, tmp_path: Path, limit: str
+) -> None:
+    shops({"jarvis": [of("jarvis", "L4", "0.44")], "modal": [of("modal", "L4", "1.69")]})
+    free = planned(tmp_path / "mine.yml", tmp_path, backend="auto")
+    bound = planned(tmp_path / "mine.yml", tmp_path, backend="auto", **{limit: Decimal(90)})
+    assert (free.run.need.capped, bound.run.need.capped) == (False, True)
+
+
 def test_secrets_that_a_provider_keeps_bind_the_run_to_it(
     shops: Opened, recipe: Recipe, tmp_path: Path
 ) -> None:

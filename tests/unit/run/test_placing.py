@@ -155,3 +155,19 @@ def test_only_a_training_goes_on_on_several_nodes(made: Toy) -> None:
     assert (anew.settled.target.gpus, anew.settled.target.nodes) == (1, 1)
     resumed = placed(made, made.store.jobs(made.run.id)[0], nodes=2)
     assert (resumed.offer, resumed.settled.target.nodes) == (two, 2)
+
+
+def test_a_limit_of_dollars_holds_at_another_provider_too(
+    made: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(made, need=Need(gpus=(("L4", 1),), capped=True))
+    asked: list[Need] = []
+
+    def offers(self: Shop, need: Need, *, live: bool) -> Sequence[Offer]:
+        asked.append(need)
+        return [A100]
+
+    monkeypatch.setattr(Shop, "offers", offers)
+    placed(made, ended(made, kept=False), backend="other")
+    placed(made, ended(made, kept=False), backend="other", gpus=(("A100", 2),))
+    assert [need.capped for need in asked] == [True, True]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +17,7 @@ from backends.errors import Unsupported
 from backends.offer import FREE, Need
 from backends.skypilot import catalog
 from backends.skypilot.offers import Offers
-from backends.skypilot.server import Row, Server
+from backends.skypilot.server import Considered, Row, Server
 
 HEAD = (
     "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region\n"
@@ -116,3 +119,68 @@ def test_where_kinds_are_compared_each_region_has_its_cheapest(home: Path) -> No
         ("0.8048", "aws/us-east-1"),
         ("0.9", "aws/eu-west-1"),
     ]
+
+
+TRIED = """
+import json, sys
+import pandas, sky
+from sky.catalog import common
+first = json.loads(sys.argv[1])
+asked = sky.Resources(**first)
+rows = [(name, "L4", 1.0, 4.0, 16.0, price, "us-east-1") for name, price in
+        (("cheap", 0.804), ("dear", 0.9))]
+names = "InstanceType AcceleratorName AcceleratorCount vCPUs MemoryGiB Price Region"
+kept, _ = common.get_instance_type_for_accelerator_impl(
+    pandas.DataFrame(rows, columns=names.split()), "L4", 1,
+    region=asked.region, max_hourly_cost=asked.max_hourly_cost)
+print(*kept)
+"""
+"""SkyPilot's own choice of instance types, for what an offer asks for."""
+
+
+def considered(monkeypatch: pytest.MonkeyPatch, *rows: Considered) -> None:
+    monkeypatch.setattr(Server, "require_answer", lambda self: None)
+    monkeypatch.setattr(Offers, "_task", lambda self, any_of, need: None)
+    monkeypatch.setattr(Server, "considered", lambda self, task: list(rows))
+
+
+def asked_for(home: Path, need: Need) -> list[dict[str, object]]:
+    (found,) = offers(home).live(need)
+    asked: list[dict[str, object]] = json.loads(found.data["resources"])
+    return asked
+
+
+def test_a_live_offer_holds_skypilot_to_its_price(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 0.804 a node, of two: the table rounds what it says of both.
+    considered(monkeypatch, Considered("AWS", "us-east-1", 4, 16, "L4", 1, Decimal("1.60")))
+    (first,) = asked_for(home, Need(gpus=(("L4", 1),), nodes=2))
+    assert first["max_hourly_cost"] == 0.805
+    tried = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", TRIED, json.dumps(first)],
+        env={**os.environ, "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert tried.stdout.split() == ["cheap"]
+
+
+@pytest.mark.parametrize("cloud", ["Slurm", "Kubernetes", "SSH"])
+def test_hardware_of_one_s_own_is_held_to_no_price(
+    home: Path, monkeypatch: pytest.MonkeyPatch, cloud: str
+) -> None:
+    considered(monkeypatch, Considered(cloud, "lab", 4, 16, "L4", 1, Decimal("2.50")))
+    (first,) = asked_for(home, Need(gpus=(("L4", 1),)))
+    assert "max_hourly_cost" not in first
+
+
+def test_under_a_limit_of_dollars_nothing_comes_in_place_of_an_offer(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    considered(monkeypatch, Considered("AWS", "us-east-1", 4, 16, "L4", 1, Decimal("0.80")))
+    both = Need(gpus=(("L4", 1), ("H100", 8)))
+    assert [one["accelerators"] for one in asked_for(home, both)] == ["L4:1", "H100:8"]
+    assert [one["accelerators"] for one in asked_for(home, replace(both, capped=True))] == ["L4:1"]
+    assert offers(home).live(replace(both, capped=True))[0].instead == ""
