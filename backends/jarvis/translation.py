@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 from backends.errors import (
@@ -74,11 +75,19 @@ def translated() -> Iterator[None]:
         ) from error
 
 
-_FULL = ("not available", "no free", "not free", "capacity", "out of stock", "unavailable")
+_FULL = re.compile(r"no free|not free|capacity|out of stock")
+_ABSENT = re.compile(r"not available(?! yet)|unavailable")
+_GPU = re.compile(r"\b(?:gpus?|[abhv]\d{2,4}|l\d{1,2}s?|t4|gh\d{3}|rtx\S*)\b")
+
+
+def _is_full(message: str) -> bool:
+    """Whether a GPU lacks: a template, a region or a service may be not available as well."""
+    said = message.lower()
+    return bool(_FULL.search(said) or (_ABSENT.search(said) and _GPU.search(said)))
 
 
 def _invalid(message: str) -> FtlaunchError:
-    if any(word in message.lower() for word in _FULL):
+    if _is_full(message):
         return NoCapacity(f"Jarvis Labs: {message}", hint="see what is free with: jl gpus")
     return Refused(f"Jarvis Labs: {message}")
 
@@ -88,6 +97,6 @@ def _refused(status: int, message: str) -> FtlaunchError:
     lost = status == 0 and ("Connection failed" in message or "timed out" in message)
     if lost or status == 429 or status >= 500:
         return Unreachable(f"Jarvis Labs does not answer properly: {message} ({status or 'lost'})")
-    if any(word in message.lower() for word in _FULL):
+    if _is_full(message):
         return NoCapacity(f"Jarvis Labs: {message}", hint="see what is free with: jl gpus")
     return NotLaunched(f"Jarvis Labs refuses: {message}")

@@ -41,9 +41,26 @@ def _ours(error: Exception) -> FtlaunchError:
         return found
     for kind in type(error).__mro__:
         if kind.__name__ in KINDS:
+            if kind.__name__ == FULL and not _is_full(error):
+                return NotLaunched(f"SkyPilot could make no cluster: {words}", hint="sky check")
             make, message, hint = KINDS[kind.__name__]
             return make(message.format(words), hint=hint)
     return NotLaunched(f"SkyPilot could not do it: {words}", hint="see: sky api logs -l")
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether it is the machines that lack: SkyPilot says the same of a key, a quota, a feature.
+
+    All that was tried has to say so: who goes elsewhere for room pays another provider.
+    """
+    tried = getattr(error, "failover_history", None) or [error]
+    return all(
+        type(one).__name__ == FULL and not _NOT_FULL.search(plain(str(one))) for one in tried
+    )
+
+
+FULL = "ResourcesUnavailableError"
+_NOT_FULL = re.compile(r"credential|permission|quota|invalid cloud config", re.IGNORECASE)
 
 
 def _words(error: Exception) -> str:
@@ -93,7 +110,8 @@ KINDS: Mapping[str, tuple[type[FtlaunchError], str, str]] = {
     "ServerTemporarilyUnavailableError": (Unreachable, "SkyPilot's API server is busy: {}", AGAIN),
     "ExecutionRetryableError": (Unreachable, "SkyPilot's API server is busy: {}", AGAIN),
     "NoCloudAccessError": (CredentialsMissing, "SkyPilot has no cloud to use: {}", "sky check"),
-    "ResourcesUnavailableError": (
+    "KubeAPIUnreachableError": (Unreachable, "the Kubernetes cluster does not answer: {}", AGAIN),
+    FULL: (
         NoCapacity,
         "nothing of that kind is free: {}",
         "ask for more kinds with -g, or for another place with -b skypilot:INFRA",

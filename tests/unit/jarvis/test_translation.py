@@ -22,6 +22,23 @@ TABLE = [
     (vendor.NotFoundError("Instance 3 not found"), NotLaunched),
     (vendor.ValidationError("No free L4 GPUs in IN2 right now."), NoCapacity),
     (vendor.ValidationError("L4 is not available in EU1."), NoCapacity),
+    (
+        vendor.ValidationError("L40S is not available in any supported region right now."),
+        NoCapacity,
+    ),
+    (
+        vendor.ValidationError("RTX-PRO6000 is not available for VM instances right now."),
+        NoCapacity,
+    ),
+    (vendor.ValidationError("Spot is not available for A100 right now."), NoCapacity),
+    (
+        vendor.ValidationError(
+            "L4 is available for containers in IN2, but VM support is not available yet."
+        ),
+        Refused,
+    ),
+    (vendor.ValidationError("Spot instances are not available for CPU VMs."), Refused),
+    (vendor.ValidationError("Template x is not available in IN2."), Refused),
     (vendor.ValidationError("Instance name cannot be empty"), Refused),
     (vendor.RegionResolutionError("two"), NotLaunched),
     (vendor.SSHError("x"), NotLaunched),
@@ -30,6 +47,9 @@ TABLE = [
     (vendor.APIError(0, "Request Connection failed: GET users/fetch"), Unreachable),
     (vendor.APIError(0, "Request timed out: GET users/fetch"), Unreachable),
     (vendor.APIError(0, "Instance creation failed: GPU not available"), NoCapacity),
+    (vendor.APIError(0, "H100 is not available right now"), NoCapacity),
+    (vendor.APIError(0, "The file system is unavailable"), NotLaunched),
+    (vendor.APIError(400, "API v1 is not available"), NotLaunched),
     (vendor.APIError(0, "Instance creation failed: no"), NotLaunched),
     (vendor.APIError(400, "Disk size must be at least 100 GB"), NotLaunched),
     (vendor.APIError(429, "slow down"), Unreachable),

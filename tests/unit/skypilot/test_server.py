@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backends.errors import CredentialsMissing, Lost, NoCapacity, NotLaunched, Refused, Unreachable
-from backends.skypilot.errors import KINDS, _ours, history
+from backends.skypilot.errors import KINDS, _ours, as_launch_error, history
 from backends.skypilot.records import Cluster
 from backends.skypilot.server import LOCAL, Considered, Server, _table
 
@@ -138,6 +138,53 @@ def test_every_error_that_is_named_is_one_that_skypilot_or_its_http_library_has(
     text = Path(str(found.origin)).with_name("exceptions.py").read_text()
     for name in KINDS:
         assert f"class {name}(" in text or hasattr(exceptions, name), name
+
+
+def full(words: str, *tried: Exception) -> Exception:
+    made: Exception = type("ResourcesUnavailableError", (Exception,), {})(words)
+    made.failover_history = list(tried)  # type: ignore[attr-defined]
+    return made
+
+
+ROOM = full("Failed to acquire resources in all zones in us-east-1 for {AWS(L4:1)}. ")
+UNSUPPORTED: Exception = type("ProvisionUnsupportedError", (Exception,), {})("no such disk")
+
+
+@pytest.mark.parametrize(
+    ("tried", "kind"),
+    [
+        ((), NoCapacity),
+        ((ROOM,), NoCapacity),
+        ((ROOM, UNSUPPORTED), NotLaunched),
+        ((full("Failed on cloud AWS due to invalid cloud credentials: x"),), NotLaunched),
+        ((full("Failed on cloud GCP due to invalid cloud config: x"),), NotLaunched),
+        (
+            (
+                ROOM,
+                full("\x1b[33mFound no quota for p5 spot instances in region a"),
+            ),
+            NotLaunched,
+        ),
+        ((full("Failed to acquire it in a.\nReason: AWS credentials expired"),), NotLaunched),
+        ((PermissionError("not allowed"),), NotLaunched),
+    ],
+)
+def test_only_a_lack_of_machines_is_one(
+    tried: tuple[Exception, ...], kind: type[Exception]
+) -> None:
+    error = full("Reasons for provision failures (for details, see the log):", *tried)
+    found = _ours(error)
+    found.__cause__ = error
+    assert type(found) is kind
+    told = as_launch_error(found)
+    assert isinstance(told, NotLaunched)
+    for one in tried:
+        assert str(one).splitlines()[0].split("\x1b[33m")[-1].strip().rstrip(".") in told.hint
+
+
+def test_a_cluster_of_kubernetes_that_does_not_answer_is_not_full() -> None:
+    silent = type("KubeAPIUnreachableError", (type(ROOM),), {})("no route")
+    assert type(_ours(silent)) is Unreachable
 
 
 def test_what_was_tried_is_told() -> None:
