@@ -154,7 +154,7 @@ class Learned:
                 return None
             past = one.recorded.work
             held = memory(past.shape, past.setup_longest, one.kind, one.measured.count)
-            return math.log(one.measured.peak_gib / held.alloc.middle)
+            return _log(one.measured.peak_gib, held.alloc.middle)
 
         now = memory(work.shape, work.setup_longest, kind, count).alloc
         return self._drawn(work, kind, count, ratio, now, noise=MEMORY_NOISE)
@@ -167,7 +167,7 @@ class Learned:
                 return None
             past = one.recorded.work
             went = speed(past.shape, past.setup_fed, one.kind, one.measured.count)
-            return math.log(one.measured.step_s / went.step_s.middle)
+            return _log(one.measured.step_s, went.step_s.middle)
 
         now = speed(work.shape, work.setup_fed, kind, count).step_s
         return self._drawn(work, kind, count, ratio, now, noise=PACE_NOISE)
@@ -221,10 +221,21 @@ class Learned:
                 one.recorded.upload_bytes,
             )
             likely = sum(was[name].middle for name in names)
-            if likely > 0:
-                yield math.log(lasted / likely)
+            if (found := _log(lasted, likely)) is not None:
+                yield found
 
 
+def _log(measured: float, likely: float) -> float | None:
+    """The logarithm of their ratio; None for what no estimate is off by: it measures another thing.
+
+    A computer that slept, a provider that stood still.
+    """
+    ratio = measured / likely if likely > 0 else 0.0
+    found = math.log(ratio) if ratio > 0 else math.inf
+    return found if abs(found) <= FAR else None
+
+
+FAR = math.log(20.0)
 _ENDS = ("low", "middle", "high")
 NOTHING = Learned()
 

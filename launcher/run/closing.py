@@ -22,23 +22,27 @@ PATIENCE = timedelta(minutes=5)
 wake it again later would cost as much."""
 
 
-def bring_home(desk: Desk, job: JobRecord) -> None:
-    """Pull and verify the job's results; what is lost is said, and ends nothing else."""
+def bring_home(desk: Desk, job: JobRecord) -> float | None:
+    """Pull and verify the job's results; what is lost is said, and ends nothing else.
+
+    The seconds of a pull that was done in one go, while this computer was awake; else None.
+    """
     if job.files is None:
-        return
+        return None
     try:
-        pulled = _patiently(desk, job)
+        pulled, took_s = _patiently(desk, job)
     except Lost as error:
         if job.launched_at is not None:
             desk.say("error", error.message, job, hint=error.hint, exit_code=error.exit_code)
-        return
+        return None
     desk.store.mark_pulled(job.id)
     if counts(job) and desk.wanted(job).pull:
         sizes = {"files": len(pulled.files), "bytes": pulled.size_bytes}
         desk.say("pulled", pulled.sentence(), job, **sizes)
+    return took_s
 
 
-def _patiently(desk: Desk, job: JobRecord) -> Pulled:
+def _patiently(desk: Desk, job: JobRecord) -> tuple[Pulled, float | None]:
     """Pull, and while the provider is silent, or refuses, try again: everything is there.
 
     Of a machine that has to be woken a single odd answer (a 401, no capacity) is not the end.
@@ -50,7 +54,10 @@ def _patiently(desk: Desk, job: JobRecord) -> Pulled:
     patterns = desk.wanted(job).pull
     for number in itertools.count():
         try:
-            return pull.pull(desk.backend(job), job, home(desk.run, job), patterns=patterns)
+            began = time.monotonic()
+            pulled = pull.pull(desk.backend(job), job, home(desk.run, job), patterns=patterns)
+            # What an earlier try brought is not brought again.
+            return pulled, None if number else time.monotonic() - began
         except FtlaunchError as error:
             again = error.transient or isinstance(error, NotLaunched)
             if not again or time.monotonic() > end:

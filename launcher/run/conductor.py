@@ -168,8 +168,8 @@ class Conductor:
                 return
         job = self._store.job(job.id)
         if job.pulled_at is None:
-            closing.bring_home(self._desk, job)
-            measuring.record(self._desk, self._store.job(job.id))
+            pull_s = closing.bring_home(self._desk, job)
+            measuring.record(self._desk, self._store.job(job.id), pull_s=pull_s)
         self._home.add(job.id)
         if not self._lends(job, [j for j in self._store.jobs(self._desk.run.id) if j.open]):
             closing.let_go(self._desk, self._store.job(job.id))

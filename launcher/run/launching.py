@@ -43,8 +43,8 @@ def launched(desk: Desk, job: JobRecord) -> Lease | None:
     """The job's lease, launched now if need be; None when it was stopped before that."""
     if job.lease is not None and job.launched_at is not None:
         return job.lease
-    backend = desk.backend(job)
-    if job.intent_at is not None:
+    backend, again = desk.backend(job), job.intent_at is not None
+    if again:
         # A crash came between the intent and the end of the launch: what there is of it is found
         # by its tag. A machine whose job was never begun is launched on again: a launch is done
         # once, however often it is asked for.
@@ -64,32 +64,38 @@ def launched(desk: Desk, job: JobRecord) -> Lease | None:
         return None
     desk.say("launching", f"{job.kind} goes to {backend.name}", job)
     meter = Meter(Told(desk, job))
-    made = _patiently(desk, job, prepared, meter)
+    made, took_s = _patiently(desk, job, prepared, meter)
     if made is None:
         return None
     desk.store.save_lease(job.id, made)
     if meter.told:
         desk.store.save_uplink(job.backend, sent_bytes=meter.sent_bytes, seconds=meter.seconds)
-    _runs(desk, job)
+    _runs(desk, job, None if again else took_s)
     return made
 
 
-def _patiently(desk: Desk, job: JobRecord, prepared: Job, progress: Progress) -> Lease | None:
+def _patiently(
+    desk: Desk, job: JobRecord, prepared: Job, progress: Progress
+) -> tuple[Lease | None, float | None]:
     """Launch. Of a job that goes on from another a provider's silence is not the end.
 
     Nobody may be there to ask for it once more, and what it goes on from would be let go of.
+    With the lease: the seconds of a launch that was done in one go, while this computer was awake.
     """
+    first: float | None = time.monotonic()
     end = time.monotonic() + (_PATIENCE_S if desk.wanted(job).after_success else 0)
     pause = 1.0
     while True:
         try:
-            return _unless_stopped(desk, job, prepared, progress)
+            made = _unless_stopped(desk, job, prepared, progress)
+            return made, None if first is None else time.monotonic() - first
         except NotLaunched as error:
             gone = isinstance(error, NoCapacity) and may_move(desk, job)
             if gone or not error.transient or time.monotonic() > end:
                 raise
             desk.say("unknown", f"{error.message}; {job.kind} is launched when it answers", job)
         time.sleep(pause)
+        first = None
         pause = min(30.0, 2 * pause)
 
 
@@ -149,8 +155,11 @@ def interrupted_by_stop(store: Store, job_id: int) -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def _runs(desk: Desk, job: JobRecord) -> None:
-    """From here the job goes on by itself; whoever started it detached waits to hear so."""
+def _runs(desk: Desk, job: JobRecord, took_s: float | None = None) -> None:
+    """From here the job goes on by itself; whoever started it detached waits to hear so.
+
+    took_s  of its launch, for the next estimate; None where nobody saw it from start to end
+    """
     text = f"{job.kind} runs"
     if offer_from_json(job.offer).ends:  # perhaps it is queued there, which is said next
         text = f"{job.kind} is at {desk.backend(job).name} now"
@@ -158,7 +167,7 @@ def _runs(desk: Desk, job: JobRecord) -> None:
         desk.store.mark_launched(job.id)
         if counts(job):  # a question leaves the run as it is
             desk.store.set_run(desk.run.id, Phase.RUNNING)
-        desk.say("launched", text, job)
+        desk.say("launched", text, job, **({} if took_s is None else {"seconds": took_s}))
 
 
 def _leases(desk: Desk, job: JobRecord) -> Sequence[Lease]:

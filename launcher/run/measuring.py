@@ -98,10 +98,12 @@ def _time(text: object) -> datetime | None:
         return None
 
 
-def record(desk: Desk, job: JobRecord) -> None:
+def record(desk: Desk, job: JobRecord, *, pull_s: float | None) -> None:
     """Write down what an ended job took; a run never fails by it.
 
-    While its files are there: the runner's own record is read from them.
+    While its files are there: the runner's own record is read from them. How long its launch took
+    was said then, and of its pull only `pull_s` is taken: between the times that the store has,
+    this computer may have been asleep.
     """
     with contextlib.suppress(FtlaunchError, ValueError, TypeError, KeyError, sqlite3.Error):
         if job.files is None or job.launched_at is None or desk.settled.workload is None:
@@ -114,11 +116,10 @@ def record(desk: Desk, job: JobRecord) -> None:
         rows = list(LogReader(backend, job.files).metrics(state))
         found = took(state, rows)
         seconds = dict(found.seconds)
-        if not (offer.ends or offer.here) and job.intent_at is not None:
-            seconds["start"] = (job.launched_at - job.intent_at).total_seconds()
-        now = desk.store.job(job.id)
-        if now.pulled_at is not None and now.ended_at is not None and not offer.here:
-            seconds["pull"] = max(0.0, (now.pulled_at - now.ended_at).total_seconds())
+        if not (offer.ends or offer.here) and (start_s := _launch_s(desk, job)) is not None:
+            seconds["start"] = start_s
+        if pull_s is not None and not offer.here:
+            seconds["pull"] = pull_s
         desk.store.save_measurement(
             job=job.name,
             backend=job.backend,
@@ -130,6 +131,13 @@ def record(desk: Desk, job: JobRecord) -> None:
             seconds=seconds,
             workload=desk.settled.workload,
         )
+
+
+def _launch_s(desk: Desk, job: JobRecord) -> float | None:
+    """What `launching` said of it."""
+    said = [one for one in desk.store.events(desk.run.id) if one.kind == "launched"]
+    found = [one.data.get("seconds") for one in said if one.job_id == job.id]
+    return float(found[-1]) if found and found[-1] is not None else None
 
 
 def _gpu(offer: Offer) -> str | None:

@@ -175,6 +175,17 @@ def test_phases_around_a_training_are_drawn_to_what_they_took_at_that_backend() 
     assert on_l4(elsewhere).phases["boot"] == plain.phases["boot"]
 
 
+@pytest.mark.parametrize("times", [25.0, 1 / 25])
+def test_what_no_estimate_is_off_by_is_passed_over(times: float) -> None:
+    plain = on_l4(NOTHING)
+    whole = sum(plain.phases[name].middle for name in learning.PARTS["start"])
+    one = measured(slower=times, larger=times, start=times * whole, pull=1e6)
+    found = on_l4(learning.of([one]))
+    assert (found.pace, found.held) == (learning.NONE, learning.NONE)
+    for name, phase in plain.phases.items():
+        assert found.phases[name].middle == pytest.approx(phase.middle)
+
+
 def test_it_is_said_how_many_runs_and_with_which_weight() -> None:
     found = on_l4(learning.of([measured(), measured(OTHER, job="k")]))
     text = words(found.pace, found.held)

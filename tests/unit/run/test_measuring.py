@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from backends import Offer
 from backends.offer import FREE
 from launcher.run import conductor, spec
 from launcher.run.measuring import Took, took
+from launcher.store.journal import stored
 
 BEGAN = datetime(2026, 11, 26, 20, 5, 16, tzinfo=UTC)
 
@@ -107,3 +109,38 @@ def test_what_cannot_be_estimated_is_not_recorded(
     with toy(tmp_path, seconds=0.2, merge=False) as made:
         conductor.conduct(made.run.id)
         assert made.store.measurements() == []
+
+
+def test_time_in_which_this_computer_slept_is_no_part_of_a_launch_or_a_pull(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTLAUNCH_STATE_DIR", str(tmp_path / "state"))
+    hours = itertools.count()
+    slept = lambda: stored(datetime.now(UTC) + timedelta(hours=next(hours)))  # noqa: E731
+    monkeypatch.setattr("launcher.store.jobs.now", slept)
+    with toy(tmp_path, seconds=0.2, offer=Offer("local", "L4", 1, FREE), merge=False) as made:
+        text = spec.run_to_json(replace(run_spec(), workload="what it was"))
+        made.store.move_run(made.run.id, backend="local", spec=text)
+        conductor.conduct(made.run.id)
+        (job,) = made.store.jobs(made.run.id)
+        assert job.intent_at is not None
+        assert job.launched_at is not None
+        assert job.launched_at - job.intent_at > timedelta(minutes=50)
+        (row,) = made.store.measurements()
+        assert {"start", "pull"} <= set(row.seconds)
+        assert 0 < row.seconds["start"] < 3000
+        assert 0 < row.seconds["pull"] < 3000
+
+
+def test_a_launch_that_was_not_seen_whole_is_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTLAUNCH_STATE_DIR", str(tmp_path / "state"))
+    with toy(tmp_path, seconds=0.2, offer=Offer("local", "L4", 1, FREE), merge=False) as made:
+        text = spec.run_to_json(replace(run_spec(), workload="what it was"))
+        made.store.move_run(made.run.id, backend="local", spec=text)
+        made.store.mark_intent(made.store.jobs(made.run.id)[0].id)
+        conductor.conduct(made.run.id)
+        (row,) = made.store.measurements()
+        assert "start" not in row.seconds
+        assert "pull" in row.seconds
