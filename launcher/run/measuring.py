@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,7 +61,8 @@ def took(state: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Took:
         if began is not None:
             seconds["load"] = max(0.0, (bar[0][0] - began).total_seconds())
         seconds["train"] = (bar[-1][0] - bar[0][0]).total_seconds()
-    peaks = [row["memory_gib"] for row in rows if isinstance(row.get("memory_gib"), int | float)]
+    found = [row.get("memory_gib") for row in rows]
+    peaks = [one for one in found if isinstance(one, int | float) and 0 < one < math.inf]
     return Took(_pace(bar), max(peaks, default=0.0) or None, seconds)
 
 

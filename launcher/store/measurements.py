@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from launcher.store.journal import Journal, now, time_of
 
@@ -52,7 +54,10 @@ class Measurements(Journal):
         seconds: Mapping[str, float],
         workload: str,
     ) -> None:
-        """Record what a job took; again for the same job takes the place of it."""
+        """Record what a job took; again for the same job takes the place of it.
+
+        What is no finite positive number is left out: a clock may have been set back.
+        """
         with self._writing() as db:
             db.execute(
                 "INSERT OR REPLACE INTO measurements (job, at, backend, gpu, count, method, "
@@ -64,9 +69,9 @@ class Measurements(Journal):
                     gpu,
                     count,
                     method,
-                    step_s,
-                    peak_gib,
-                    json.dumps(dict(seconds)),
+                    _sound(step_s),
+                    _sound(peak_gib),
+                    json.dumps(_sounds(seconds)),
                     workload,
                 ),
             )
@@ -78,18 +83,34 @@ class Measurements(Journal):
             "FROM measurements ORDER BY at DESC, job LIMIT ?",
             (_MOST,),
         )
-        return [
-            Measurement(
-                job=row[0],
-                at=time_of(row[1]),
-                backend=row[2],
-                gpu=row[3],
-                count=row[4],
-                method=row[5],
-                step_s=row[6],
-                peak_gib=row[7],
-                seconds=json.loads(row[8]),
-                workload=row[9],
-            )
-            for row in rows
-        ]
+        return [one for row in rows if (one := _measurement(row)) is not None]
+
+
+def _measurement(row: tuple[Any, ...]) -> Measurement | None:
+    """None for a row that is damaged: no estimate fails by one."""
+    try:
+        return Measurement(
+            job=row[0],
+            at=time_of(row[1]),
+            backend=row[2],
+            gpu=row[3],
+            count=row[4],
+            method=row[5],
+            step_s=_sound(row[6]),
+            peak_gib=_sound(row[7]),
+            seconds=_sounds(json.loads(row[8])),
+            workload=row[9],
+        )
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _sounds(seconds: Mapping[str, object]) -> dict[str, float]:
+    return {name: sound for name, one in seconds.items() if (sound := _sound(one)) is not None}
+
+
+def _sound(number: object) -> float | None:
+    """A finite positive number as it is; None for all else."""
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return None
+    return number if 0 < number < sys.float_info.max else None

@@ -85,6 +85,12 @@ def test_too_little_to_go_by_is_no_pace(rows: list[dict[str, Any]], state: dict[
     assert (found.step_s, found.peak_gib) == (None, None)
 
 
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -1.0])
+def test_a_peak_that_is_no_number_is_none(odd: float) -> None:
+    assert of([{"memory_gib": odd}]).peak_gib is None
+    assert of([{"memory_gib": 2.0}, {"memory_gib": odd}]).peak_gib == 2.0
+
+
 def test_a_finished_run_leaves_a_row_that_outlives_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

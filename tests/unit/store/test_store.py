@@ -252,3 +252,44 @@ def test_a_store_that_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "ftlaunch.db").write_text("not a database, but long enough to be looked at" * 9)
     with pytest.raises(Refused, match="cannot be opened"):
         open_store(tmp_path)
+
+
+def test_what_is_no_time_is_neither_written_nor_read_as_one(store: Store) -> None:
+    def save(job: str, step_s: float | None, **seconds: float) -> None:
+        store.save_measurement(
+            job=job,
+            backend="jarvis",
+            gpu="L4",
+            count=1,
+            method="lora",
+            step_s=step_s,
+            peak_gib=float("inf"),
+            seconds=seconds,
+            workload="w",
+        )
+
+    save("a", -1.0, pull=-3.0, start=0.0, load=float("nan"), merge=2.5)
+    (found,) = store.measurements()
+    assert (found.step_s, found.peak_gib, found.seconds) == (None, None, {"merge": 2.5})
+
+    damaged = [
+        '{"pull": -1, "start": "x", "load": true, "merge": NaN, "train": 4}',
+        "{",
+        "[1]",
+        "7",
+        '{"pull": 1' + "0" * 400 + "}",
+    ]
+    for number, text in enumerate(damaged):
+        save(f"d{number}", 1.0)
+        with store._writing() as db:
+            db.execute(
+                "UPDATE measurements SET seconds = ?, step_s = 0, peak_gib = -9e999 WHERE job = ?",
+                (text, f"d{number}"),
+            )
+    save("e", 1.0)
+    with store._writing() as db:
+        db.execute("UPDATE measurements SET at = 'then' WHERE job = 'e'")
+    whole = {one.job: one for one in store.measurements()}
+    assert set(whole) == {"a", "d0", "d4"}
+    assert (whole["d0"].step_s, whole["d0"].peak_gib) == (None, None)
+    assert (whole["d0"].seconds, whole["d4"].seconds) == ({"train": 4}, {})
