@@ -13,11 +13,10 @@ import yaml
 
 from backends.offer import Offer
 from launcher import environment
-from launcher.cli import order_view
+from launcher.cli import bills_view, order_view
 from launcher.commands import CONFIG
 from launcher.derive import to_yaml
 from launcher.launch import planned_jobs
-from launcher.on_finish import bills, ending
 from launcher.plan_text import arguments, command_text, hardware, printable
 from launcher.planning import Prepared
 from launcher.quotes.market import STALE
@@ -109,8 +108,7 @@ def _heading(prepared: Prepared) -> None:
             "  data and base model are got ready first, by a job without a GPU at "
             f"{offer.plain.price} an hour"
         )
-    if offer.alone:
-        click.echo(f"  when its job is over and this computer is off, {offer.alone}")
+    bills_view.alone(prepared)
     if (limit := _limit(prepared)) is not None:
         whole = timedelta(seconds=round(limit.total_seconds()) or 1)
         cost = prepared.run.max_cost
@@ -136,26 +134,6 @@ def _apart(prepared: Prepared, job: JobSpec) -> str:
     """What a job runs on, where that is not what the run is on."""
     offer = hardware_of(job, prepared.offer)
     return "" if offer is prepared.offer else f" (without a GPU: {offer.price} an hour)"
-
-
-def warn_of_bills(prepared: Prepared) -> None:
-    """Nobody may be there when the job ends: say what ends the bill then, and what does not."""
-    offer = prepared.offer
-    if offer.here or not bills(offer):
-        return
-    if offer.ends:
-        click.echo("  it bills while it works, also when this computer is off, and no longer")
-        return
-    if offer.alone:
-        return  # the plan has said so
-    if ending(prepared.run.on_finish, offer).linger is not None:
-        click.echo("  when the job is over and this computer is off, the machine pauses itself")
-        return
-    click.echo(
-        "  it is let go of by this computer, or another with: ftlaunch ps --adopt; while both are "
-        "off it goes on billing, unless you launch with --on-finish pause",
-        err=True,
-    )
 
 
 def _upload(prepared: Prepared, store: Store) -> None:

@@ -214,7 +214,7 @@ def go(
     count  the tokens of local data first, in a dry run
     """
     from launcher import launch, places, planning
-    from launcher.cli import agreeing, following, order_view, plan_view
+    from launcher.cli import agreeing, bills_view, following, order_view, plan_view
     from launcher.store import open_store
 
     store = open_store(places.state_dir())
@@ -230,7 +230,7 @@ def go(
         agreeing.confirm(f"this costs {order_view.price_words(prepared)} an hour; go on?")
     run = launch.begin(prepared, store, progress=following.start_up(quiet=as_json))
     if detach and not as_json:
-        plan_view.warn_of_bills(prepared)
+        bills_view.warn(prepared)
     return following.follow(store, run, detach=detach, as_json=as_json), run.id
 
 
