@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from backends.errors import Refused
 from launcher.environment import cache_dir, inspect, python_of
 from launcher.environment.cache import made
 from launcher.quotes.rows import Counted
@@ -87,27 +88,34 @@ class Wanted:
             return None
 
     def count(self) -> list[Counted] | str:
-        """Count now. What comes of it is kept, a failure of axolotl's too."""
+        """Count now. What comes of it is kept, a failure of axolotl's too, unless it may pass."""
+        try:
+            return self._counted_now()
+        except Refused as error:
+            return f"it could not be counted: {error.message}"
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"it could not be counted: {type(error).__name__}"
+
+    def _counted_now(self) -> list[Counted] | str:
         folder = made(self._kept.parent)
         request = {"config": self.config, "rows": MOST_ROWS, "bytes": MOST_BYTES}
         with tempfile.TemporaryDirectory(prefix="work-", dir=folder) as work:
             asked, answer = Path(work, "request.json"), Path(work, "answer.json")
             asked.write_text(json.dumps(request, default=str))
             argv = [str(self.python), "-I", str(_WORKER), str(asked), str(answer)]
-            try:
-                ended = subprocess.run(
-                    argv,
-                    cwd=self.cwd,
-                    env=_surroundings(),
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    timeout=TIMEOUT_S,
-                    check=False,
-                )
-            except (OSError, subprocess.TimeoutExpired) as error:
-                return f"it could not be counted: {type(error).__name__}"
+            ended = subprocess.run(
+                argv,
+                cwd=self.cwd,
+                env=_surroundings(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
             if not answer.exists():
                 return f"it could not be counted: the counting ended with {ended.returncode}"
+            if (passing := _passing(answer)) is not None:
+                return passing
             answer.replace(self._kept)
         return _read(self._kept, self._kept.stat().st_mtime_ns)
 
@@ -124,18 +132,40 @@ def _surroundings() -> dict[str, str]:
     }
 
 
+def _passing(answer: Path) -> str | None:
+    """What went wrong, where it may go well another time; None where it is to be kept."""
+    try:
+        told = json.loads(answer.read_text())
+        return _failed(told) if told.get("passing") else None
+    except (ValueError, AttributeError):
+        return None
+
+
+def _failed(told: dict[str, Any]) -> str:
+    return f"axolotl could not: {told['failed']}"
+
+
+def _counted(told: dict[str, Any]) -> Counted:
+    """One data set of an answer. Raises ValueError for what cannot have been counted."""
+    rows, looked, lengths = told["rows"], told["looked"], told["lengths"]
+    numbers = [rows, looked, *lengths]
+    if not all(type(n) in (int, float) and 0 <= n < _NO_NUMBER for n in numbers) or looked <= 0:
+        raise ValueError(told)
+    return Counted(lengths, int(rows), max(1.0, rows / looked))
+
+
+_NO_NUMBER = 1 << 53
+"""No data set has so many rows, and no row so many tokens."""
+
+
 @cache
 def _read(kept: Path, changed_ns: int) -> list[Counted] | str:
     del changed_ns
     try:
         told = json.loads(kept.read_text())
-        if failed := told.get("failed"):
-            return f"axolotl could not: {failed}"
-        sets = [
-            Counted(each["lengths"], each["rows"], max(1.0, each["rows"] / each["looked"]))
-            for each in told["sets"]
-            if each["lengths"]
-        ]
+        if told.get("failed"):
+            return _failed(told)
+        sets = [_counted(each) for each in told["sets"] if each["lengths"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         kept.unlink(missing_ok=True)
         return "what was counted could not be read again, and was removed"

@@ -5,8 +5,8 @@
 The request is {"config": {...}, "rows": most rows of a data set, "bytes": a file's size above which
 it is sampled without being read whole}; the working directory is the recipe's. The answer is
 {"sets": [{"rows": of all its files, "looked": rows counted, "lengths": [tokens, ...]}]} or
-{"failed": a sentence}. A row that is fed twice (a preference pair) has two lengths. Nothing is
-downloaded, and no code that the recipe brings is run.
+{"failed": a sentence, "passing": whether it may go well another time}. A row that is fed twice (a
+preference pair) has two lengths. Nothing is downloaded, and no code that the recipe brings is run.
 """
 
 from __future__ import annotations
@@ -210,6 +210,15 @@ def _instead(module: Any, name: str, put: Any) -> Iterator[None]:
         setattr(module, name, was)
 
 
+def _is_passing(error: BaseException | None) -> bool:
+    """Whether it is this computer's trouble of the moment: a full disk, too little memory."""
+    while error is not None:
+        if isinstance(error, OSError | MemoryError | ImportError):
+            return True
+        error = error.__cause__
+    return False
+
+
 def main(asked: Path, answer: Path) -> None:
     """Answer one request; whatever goes wrong is a sentence."""
     with tempfile.TemporaryDirectory(prefix="count-", dir=answer.parent) as folder:
@@ -219,7 +228,7 @@ def main(asked: Path, answer: Path) -> None:
             told: dict[str, Any] = {"sets": count(json.loads(asked.read_text()), Path(folder))}
         except Exception as error:  # noqa: BLE001 - whatever axolotl makes of it
             said = (str(error).strip().splitlines() or [""])[0]
-            told = {"failed": f"{type(error).__name__}: {said}"}
+            told = {"failed": f"{type(error).__name__}: {said}", "passing": _is_passing(error)}
     answer.write_text(json.dumps(told))
 
 

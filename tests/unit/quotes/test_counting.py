@@ -15,6 +15,7 @@ from launcher.bundled import configs_dir
 from launcher.quotes import counting, workload
 from launcher.quotes.counting import Wanted
 from launcher.quotes.workload import Workload
+from launcher.workers import count_tokens
 
 ROWS = [{"messages": [{"role": "user", "content": "hi"}]}] * 4
 
@@ -152,6 +153,75 @@ def test_a_failure_is_said_and_not_tried_again(tmp_path: Path, cache: Path) -> N
     assert found is not None
     assert found.how.startswith("counted in bytes")
     assert "KeyError: messages" in found.how
+
+
+def test_a_failure_that_may_pass_is_said_and_tried_again(tmp_path: Path, cache: Path) -> None:
+    answering(cache, {"failed": "OSError: no space left on device", "passing": True})
+    assert wanted(tmp_path).count() == "axolotl could not: OSError: no space left on device"
+    assert wanted(tmp_path).known() is None
+    answering(cache, {"sets": [{"rows": 1, "looked": 1, "lengths": [1]}]})
+    assert isinstance(wanted(tmp_path).count(), list)
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (OSError("full"), True),
+        (MemoryError(), True),
+        (ImportError("x"), True),
+        (KeyError("x"), False),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_worker_says_what_may_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, passing: bool, inside: bool
+) -> None:
+    def fails(request: dict[str, Any], scratch: Path) -> list[dict[str, Any]]:
+        if inside:
+            raise ValueError("datasets says no more") from error
+        raise error
+
+    monkeypatch.setattr(count_tokens, "count", fails)
+    monkeypatch.setenv("HF_DATASETS_CACHE", "")
+    asked, answer = tmp_path / "asked.json", tmp_path / "answer.json"
+    asked.write_text("{}")
+    count_tokens.main(asked, answer)
+    assert json.loads(answer.read_text())["passing"] is passing
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, cache: Path) -> None:
+    answering(cache, {"sets": []})
+    (cache / "tokens").write_text("a file in its place")
+    assert str(wanted(tmp_path).count()).startswith("it could not be counted: ")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"rows": 4, "looked": 0, "lengths": [1]},
+        {"rows": 4, "looked": -1, "lengths": [1]},
+        {"rows": -4, "looked": 1, "lengths": [1]},
+        {"rows": 4, "looked": "4", "lengths": [1]},
+        {"rows": True, "looked": 1, "lengths": [1]},
+        {"rows": 1, "looked": 1, "lengths": "ten"},
+        {"rows": 1, "looked": 1, "lengths": 7},
+        {"rows": 1, "looked": 1, "lengths": {"1": 2}},
+        {"rows": 1, "looked": 1, "lengths": [-5]},
+        {"rows": 1, "looked": 1, "lengths": [float("nan")]},
+        {"rows": 1, "looked": 1, "lengths": [float("inf")]},
+        {"rows": 1, "looked": 1, "lengths": [10**400]},
+        {"rows": 1, "looked": 1, "lengths": [[1]]},
+    ],
+)
+def test_numbers_that_nobody_counted_are_not_estimated_from(
+    tmp_path: Path, cache: Path, odd: dict[str, Any]
+) -> None:
+    answering(cache, {"sets": [odd]})
+    assert "could not be read again" in str(wanted(tmp_path).count())
+    assert wanted(tmp_path).known() is None
+    found = work(tmp_path).data
+    assert found is not None
+    assert "counted in bytes" in found.how
 
 
 def test_a_worker_that_dies_is_said(tmp_path: Path, cache: Path) -> None:
