@@ -89,7 +89,8 @@ class Modal:
         now, rates = self._options.clock(), self._account.rates()
         found = catalog.live(rates, now)
         texts = {name: str(rate) for name, rate in rates.items()}
-        kept_prices.keep(self._root, {"rates": texts}, read_at=now)
+        kept = {name: text for name, text in texts.items() if catalog.is_price(text)}
+        kept_prices.keep(self._root, {"rates": kept}, read_at=now)
         return offers.offers(found, need)
 
     def _dated(self) -> Rates:

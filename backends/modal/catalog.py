@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 SOURCE = "Modal's price list"
@@ -63,19 +63,34 @@ def dated() -> Rates:
 
 
 def live(found: Mapping[str, str], now: datetime) -> Rates:
-    """Modal's own rates for this account; what it does not name is taken from the list."""
-    gpus = {gpu.name: Decimal(found.get(f"gpu_hour_cost_{gpu.rate}") or gpu.price) for gpu in GPUS}
-    cpu = Decimal(found.get("cpu_hour_cost") or CPU_HOUR)
-    gib = Decimal(found.get("mem_gib_hour_cost") or GIB_HOUR)
-    return Rates(gpus, cpu, gib, "Modal, live", now)
+    """Modal's own rates for this account; what it names no price of is taken from the list."""
 
+    def rate(name: str, listed: Decimal) -> Decimal:
+        text = found.get(name, "")
+        return Decimal(text) if is_price(text) else listed
+
+    gpus = {gpu.name: rate(f"{_GPU}{gpu.rate}", gpu.price) for gpu in GPUS}
+    return Rates(gpus, rate(_CPU, CPU_HOUR), rate(_GIB, GIB_HOUR), "Modal, live", now)
+
+
+def is_price(text: str) -> bool:
+    """Whether it is a finite number of dollars above nothing: Modal gives nothing away."""
+    try:
+        price = Decimal(text)
+    except InvalidOperation:
+        return False
+    return price.is_finite() and price > 0
+
+
+_GPU, _CPU, _GIB = "gpu_hour_cost_", "cpu_hour_cost", "mem_gib_hour_cost"
 
 KEPT = "Modal, as last asked from here"
 
 
 def from_json(raw: Mapping[str, Any], read_at: datetime) -> Rates:
     """Rates that were kept. Raises what odd rows raise."""
-    found = live({str(name): str(value) for name, value in raw["rates"].items()}, read_at)
-    if any(price.is_signed() or not price.is_finite() for price in found.gpus.values()):
+    rates = {str(name): str(value) for name, value in raw["rates"].items()}
+    known = {_CPU, _GIB, *(f"{_GPU}{gpu.rate}" for gpu in GPUS)}
+    if not all(is_price(rates[name]) for name in known & rates.keys()):
         raise ValueError(raw)
-    return replace(found, source=KEPT)
+    return replace(live(rates, read_at), source=KEPT)

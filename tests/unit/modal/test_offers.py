@@ -110,6 +110,16 @@ def test_live_rates_win_and_what_they_lack_comes_from_the_list() -> None:
     assert (rates.source, rates.read_at) == ("Modal, live", now)
 
 
+@pytest.mark.parametrize("text", ["0", "-1", "NaN", "Infinity", "cheap", ""])
+@pytest.mark.parametrize("name", ["gpu_hour_cost_h100", "cpu_hour_cost", "mem_gib_hour_cost"])
+def test_what_is_no_price_is_not_taken_for_one(name: str, text: str) -> None:
+    now = datetime(2026, 11, 26, tzinfo=UTC)
+    rates, listed = catalog.live({name: text}, now), catalog.dated()
+    assert (rates.gpus, rates.cpu, rates.gib) == (listed.gpus, listed.cpu, listed.gib)
+    with pytest.raises(ValueError, match=name):
+        catalog.from_json({"rates": {name: text}}, now)
+
+
 @pytest.mark.parametrize(
     ("need", "told"),
     [
