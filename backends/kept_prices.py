@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,9 @@ FILE = "prices.json"
 SCHEMA = 1
 
 T = TypeVar("T")
+
+_SLOW = timedelta(days=1)
+"""So far this computer's clock may be behind the one that a list was dated by."""
 
 
 def keep(folder: Path, rows: Mapping[str, Any], *, read_at: datetime) -> None:
@@ -37,6 +40,7 @@ def kept(
 ) -> T | None:
     """The list that was kept, as `read` makes it; None where there is none younger than `since`.
 
+    One that says it is of a day to come is none: it would be the youngest for ever.
     read  given the rows and the day; raises KeyError, TypeError or ValueError for odd ones
     Raises Refused, naming the file, for one that is damaged.
     """
@@ -46,7 +50,7 @@ def kept(
         if raw["schema"] != SCHEMA:
             return None  # of another ftlaunch
         read_at = datetime.fromisoformat(raw["read_at"]).astimezone(UTC)
-        return read(raw, read_at) if read_at > since else None
+        return read(raw, read_at) if since < read_at < datetime.now(UTC) + _SLOW else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as error:

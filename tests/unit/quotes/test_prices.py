@@ -21,8 +21,8 @@ from launcher.cli.ending import run as command
 from launcher.quotes import pricelists
 from launcher.quotes.words import hourly
 
-NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
-BEGINS = '{"schema": 1, "read_at": "2026-11-27T00:00:00+00:00", '
+NOW = datetime.now(UTC)
+BEGINS = f'{{"schema": 1, "read_at": "{NOW.isoformat()}", '
 MODAL_ROWS = {"rates": {"gpu_hour_cost_l4": "0.66", "cpu_hour_cost": "0.05"}}
 
 
@@ -79,12 +79,21 @@ def test_the_younger_list_counts(apart: Path) -> None:
     assert found.source == modal.SOURCE
 
 
+def test_a_list_of_a_day_to_come_is_none(apart: Path) -> None:
+    kept_prices.keep(apart / "modal", MODAL_ROWS, read_at=NOW + timedelta(days=400))
+    (found,) = pricelists.lists_of("modal")
+    assert found.source == modal.SOURCE
+    kept_prices.keep(apart / "modal", MODAL_ROWS, read_at=NOW)
+    (found,) = pricelists.lists_of("modal")
+    assert found.source == modal.KEPT
+
+
 @pytest.mark.parametrize(
     ("backend", "text"),
     [
         ("modal", "{"),
         ("modal", "[]"),
-        ("modal", '{"schema": 1, "read_at": "2026-11-27T00:00:00+00:00"}'),
+        ("modal", BEGINS.rstrip(", ") + "}"),
         ("modal", '{"schema": 1, "read_at": "soon", "rates": {}}'),
         ("modal", BEGINS + '"rates": {"gpu_hour_cost_l4": "cheap"}}'),
         ("modal", BEGINS + '"rates": {"gpu_hour_cost_l4": "-1"}}'),
