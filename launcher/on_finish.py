@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
+from backends.errors import FtlaunchError
 from backends.lease import Keep
-from backends.offer import Offer
+from backends.offer import FREE, Money, Need, Offer
+
+if TYPE_CHECKING:
+    from backends.protocol import Backend
 
 LINGER = timedelta(minutes=10)
 """A machine that may pause itself does so this long after its job has ended."""
@@ -39,6 +45,18 @@ class Ending:
 def bills(offer: Offer) -> bool:
     """Whether holding this costs money."""
     return offer.price.amount > 0
+
+
+def some_price(backend: Backend) -> Money:
+    """A price of what a backend rents, for an hour: nothing where all that it has is free.
+
+    Where its price list is damaged it is taken to bill: what goes on unseen may cost money.
+    """
+    try:
+        offers = backend.offers(Need(), live=False)
+    except FtlaunchError:
+        return Money(Decimal("0.01"))
+    return next((offer.price for offer in offers if bills(offer)), FREE)
 
 
 def ending(asked: OnFinish | None, offer: Offer) -> Ending:

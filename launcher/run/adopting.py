@@ -19,12 +19,12 @@ from pathlib import Path, PurePosixPath
 from backends.errors import BadInput, FtlaunchError, Lost, MayStillBill, Refused
 from backends.job import Environment
 from backends.lease import Lease, Phase
-from backends.offer import FREE, Need, Offer
+from backends.offer import Offer
 from backends.plan import Plan
 from backends.protocol import Backend
 from launcher import places
 from launcher.commands import Target
-from launcher.on_finish import OnFinish, bills
+from launcher.on_finish import OnFinish, some_price
 from launcher.run import bringing, conductor, inventory, papers, spec
 from launcher.run.papers import Papers, Planned
 from launcher.run.spec import JobSpec, RunSpec, Steps
@@ -118,8 +118,7 @@ def _without_papers(backend: Backend, lease: Lease) -> Papers:
         on_finish=OnFinish.DESTROY,
     )
     # Not what it costs, which is not known, but whether what it leaves there is billed.
-    prices = [one.price for one in backend.offers(Need(), live=False) if bills(one)]
-    offer = Offer(backend=backend.name, gpu=None, count=0, price=(prices or [FREE])[0])
+    offer = Offer(backend=backend.name, gpu=None, count=0, price=some_price(backend))
     planned = Planned(1, lease.job, backend.name, job, offer, Phase.RUNNING)
     run_id = f"{int(time.time()):x}{random_source.token_hex(4)}"
     return Papers(run_id, name, "(unknown)", backend.name, run, 1, (planned,))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from backends.errors import FtlaunchError
 from backends.lease import Finding, Keep, Lease
-from backends.offer import Need
 from backends.protocol import Backend
+from launcher.on_finish import some_price
 from launcher.run.remaining import remainders
 from launcher.store import Store
 
@@ -17,7 +17,7 @@ def clean(store: Store, backend: Backend) -> list[Finding]:
     jobs are minded by their conductor; those of other computers are theirs.
     """
     found = [*backend.clean(), *_kept(store, backend)]
-    bills = any(offer.price.amount for offer in backend.offers(Need(), live=False))
+    bills = some_price(backend).amount > 0
     try:
         leases = backend.leases()
     except FtlaunchError as error:

@@ -15,13 +15,14 @@ import pytest
 from toy_run import job, run_spec
 
 from backends import registry
-from backends.errors import MayStillBill
+from backends.errors import MayStillBill, Refused
 from backends.job import Cache, Environment, Job, LocalFile, LocalTree
 from backends.lease import Keep, Lease, Phase
-from backends.offer import FREE, Offer
+from backends.offer import FREE, Need, Offer
 from backends.protocol import Backend, silent
 from launcher import places
-from launcher.run import adopting, conductor, papers, spec
+from launcher.on_finish import bills
+from launcher.run import adopting, cleaning, conductor, papers, spec
 from launcher.run.adding import add_job
 from launcher.run.desk import Desk
 from launcher.run.loaded import Backends
@@ -173,6 +174,20 @@ def test_papers_that_are_none(begun: Begun, content: bytes) -> None:
     (train,) = begun.second.jobs(adopted.run.id)
     assert train.kind == "train"
     assert spec.job_from_json(train.spec).pull == ("output/**",)
+
+
+def test_a_damaged_price_list_is_no_reason_to_leave_a_machine_that_bills(
+    begun: Begun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(need: Need, *, live: bool) -> list[Offer]:
+        raise Refused("the price list prices.json is damaged")
+
+    monkeypatch.setattr(begun.backend, "offers", damaged)
+    assert [one.bills for one in cleaning.clean(begun.second, begun.backend)] == [True]
+    _replace(begun.at / papers.AT, b"")
+    adopted = begun.adopt("MY_SECRET")
+    (train,) = begun.second.jobs(adopted.run.id)
+    assert bills(spec.offer_from_json(train.offer))
 
 
 def test_papers_cannot_name_a_file_of_this_computer(begun: Begun, tmp_path: Path) -> None:
