@@ -15,16 +15,14 @@ from backends.lease import Keep, Observation, Phase
 from backends.offer import Need, Offer
 from backends.protocol import Progress
 from launcher.plan_text import hardware
-from launcher.run import adding, limits, placing, spec
+from launcher.run import adding, limits, marks, placing, spec
 from launcher.run.desk import Desk
+from launcher.run.marks import BEGUN, MOVED
 from launcher.run.spec import Elsewhere, RunSpec, offer_from_json
 from launcher.store import JobRecord
 
 WAIT = timedelta(minutes=10)
 """How long a queue is waited in where there is another offer and nothing else was said."""
-
-MOVED = "elsewhere"
-"""The kind of the event that tells of a refusal; its data say what was refused, and why."""
 
 
 def may_move(desk: Desk, job: JobRecord) -> bool:
@@ -67,11 +65,19 @@ def require_patience(desk: Desk, job: JobRecord, seen: Observation) -> None:
     patience = desk.settled.max_wait or WAIT
     if not offer.ends or datetime.now(UTC) - job.launched_at < patience:
         return
-    if may_move(desk, job):
+    if may_move(desk, job) and not marks.has(desk, job, BEGUN):
         seconds = patience.total_seconds()
         long = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
         wanted = hardware(offer) if offer.gpu else "machine without a GPU"
         raise NoCapacity(f"no {wanted} was free for it in {long}")
+
+
+def told_begun(desk: Desk, job: JobRecord, seen: Observation) -> None:
+    """Remember that a job which may be queued has had a machine: such a one is never left."""
+    if seen.phase not in {Phase.STARTING, Phase.RUNNING} or not offer_from_json(job.offer).ends:
+        return
+    if desk.settled.elsewhere and not marks.has(desk, job, BEGUN):
+        desk.say(BEGUN, f"{job.kind} has its machine", job)
 
 
 def move(desk: Desk, job: JobRecord, error: NoCapacity, progress: Progress) -> bool:

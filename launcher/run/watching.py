@@ -11,7 +11,7 @@ from backends.errors import FtlaunchError
 from backends.lease import Lease, Observation, Phase, Signal
 from backends.protocol import Backend
 from launcher.run.desk import Desk
-from launcher.run.moving import require_patience
+from launcher.run.moving import require_patience, told_begun
 from launcher.run.pace import pause
 from launcher.store import JobRecord
 
@@ -49,6 +49,7 @@ def watch(desk: Desk, job: JobRecord, lease: Lease) -> None:
         if seen.phase is not last or queue.is_worth_a_word(seen):
             waits = _changed(desk, job, backend, seen, last, waits=waits)
             last = seen.phase
+            told_begun(desk, job, seen)
         time.sleep(pause(time.monotonic() - began, least_s=LEAST_S))
     _verdict(desk, job, seen)
 

@@ -219,6 +219,23 @@ def test_a_queue_is_left_after_a_while(
             moving.require_patience(desk, job, seen)
 
 
+def test_a_job_that_was_seen_with_its_machine_is_never_left(tmp_path: Path) -> None:
+    class Looks(Place):
+        """Its container starts, is then told as queued for once, and ends well."""
+
+        looks = iter([Phase.STARTING, Phase.QUEUED, Phase.SUCCEEDED])
+
+        def observe(self, lease: Lease) -> Observation:
+            return Observation(next(self.looks))
+
+    first, second = Looks("first"), Place("second")
+    places = [("first", QUEUED), ("second", OTHER)]
+    with auto(tmp_path, places, max_wait=timedelta(microseconds=1)) as made:
+        finished(made, first, second)
+        assert refusals(made) == []
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+
+
 def test_in_the_last_queue_it_waits_for_as_long_as_it_takes(tmp_path: Path) -> None:
     with auto(tmp_path, [("first", QUEUED)]) as made:
         moving.require_patience(desk_of(made), waited(made, 999), Observation(Phase.QUEUED))
