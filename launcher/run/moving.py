@@ -10,14 +10,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from backends.errors import MayStillBill, NoCapacity
+from backends.errors import NoCapacity
 from backends.lease import Keep, Observation, Phase
 from backends.offer import Need, Offer
 from backends.protocol import Progress
 from launcher.plan_text import hardware
 from launcher.run import adding, limits, marks, placing, spec
 from launcher.run.desk import Desk
-from launcher.run.marks import BEGUN, MOVED
+from launcher.run.marks import BEGUN, LEAVING, MOVED
 from launcher.run.spec import Elsewhere, RunSpec, offer_from_json
 from launcher.store import JobRecord
 
@@ -37,7 +37,7 @@ def may_move(desk: Desk, job: JobRecord) -> bool:
     others = _others(desk, job)
     if any(one.kind == "train" and one.launched_at is not None for one in others):
         return False
-    return not _was_in_doubt(desk, job)
+    return not marks.was_in_doubt(desk, job)
 
 
 def _others(desk: Desk, job: JobRecord) -> list[JobRecord]:
@@ -45,13 +45,6 @@ def _others(desk: Desk, job: JobRecord) -> list[JobRecord]:
     events = desk.store.events(desk.run.id)
     apart = {job.id, *(event.job_id for event in events if event.kind == MOVED)}
     return [one for one in desk.store.jobs(desk.run.id) if one.id not in apart]
-
-
-def _was_in_doubt(desk: Desk, job: JobRecord) -> bool:
-    return any(
-        event.job_id == job.id and event.data.get("exit_code") == MayStillBill.exit_code
-        for event in desk.store.events(desk.run.id)
-    )
 
 
 def require_patience(desk: Desk, job: JobRecord, seen: Observation) -> None:
@@ -72,6 +65,20 @@ def require_patience(desk: Desk, job: JobRecord, seen: Observation) -> None:
         raise NoCapacity(f"no {wanted} was free for it in {long}")
 
 
+def go_on_leaving(desk: Desk, job: JobRecord, seen: Observation | None = None) -> None:
+    """Raises NoCapacity for a job that was being left when its conductor died.
+
+    seen  how it stands, of one that was launched: what got its machine meanwhile is not left
+    """
+    why = marks.why_left(desk, job)
+    if why is None or desk.store.job(job.id).stop_at is not None:
+        return
+    gone = {Phase.QUEUED, Phase.STOPPED, Phase.LOST}
+    never = job.launched_at is None
+    if never or (seen is not None and seen.phase in gone and seen.state is None):
+        raise NoCapacity(why)
+
+
 def told_begun(desk: Desk, job: JobRecord, seen: Observation) -> None:
     """Remember that a job which may be queued has had a machine: such a one is never left."""
     if seen.phase not in {Phase.STARTING, Phase.RUNNING} or not offer_from_json(job.offer).ends:
@@ -83,19 +90,21 @@ def told_begun(desk: Desk, job: JobRecord, seen: Observation) -> None:
 def move(desk: Desk, job: JobRecord, error: NoCapacity, progress: Progress) -> bool:
     """Put the run on its next offer, its jobs not yet begun; False when it stays where it is.
 
-    What a launch may have left is let go of first, confirmed. The store then changes at once: a
-    crash before that tries the same offer again, one after it goes on with the next.
+    What a launch may have left is let go of first, confirmed. That it is about to be is written
+    before, and the store changes at once after: whoever finds the job in between goes on here.
     Raises MayStillBill when the end of what was there is not confirmed, and what an environment
     for this machine raises where it is the next.
     """
     if not may_move(desk, job):
         return False
-    if job.lease is not None:
-        desk.backend(job).release(job.lease, keep=Keep.NOTHING)
     following, *others = desk.settled.elsewhere
     left = _left(desk, job)
     if left is not None and left <= 0:
         return False
+    if marks.why_left(desk, job) is None:
+        desk.say(LEAVING, f"{job.kind} leaves {job.backend}", job, why=error.message)
+    if job.lease is not None:
+        desk.backend(job).release(job.lease, keep=Keep.NOTHING)
     there = placing.resettled(
         desk.run.id,
         desk.settled,

@@ -70,6 +70,9 @@ class Place:
     def observe(self, lease: Lease) -> Observation:
         return self.seen
 
+    def signal(self, *_: object, **__: object) -> None:
+        return None
+
     def read(self, *_: object, **__: object) -> Iterator[bytes]:
         raise Lost("there is no such file")
 
@@ -180,6 +183,11 @@ def test_what_the_refused_launch_left_is_let_go_of_first(tmp_path: Path) -> None
             finished(made, first, second)
         assert end.value.code == MayStillBill.exit_code
         assert second.asked == [], "the first may bill, and a second was rented"
+        first.unconfirmed = False
+        finished(made, first, second)  # as `ftlaunch wait` does
+        assert first.released == first.asked
+        assert len(second.asked) == 1
+    second = Place("second")
     with auto(tmp_path / "again", PLACES) as made:
         first = Leaves("first")
         finished(made, first, second)
@@ -234,6 +242,61 @@ def test_a_job_that_was_seen_with_its_machine_is_never_left(tmp_path: Path) -> N
         finished(made, first, second)
         assert refusals(made) == []
         assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+
+
+class Stops(Place):
+    """What is let go of there stops, and of that it says nothing."""
+
+    def release(self, lease: Lease, *, keep: Keep) -> None:
+        self.seen = Observation(Phase.LOST, reason="it was let go of before its end")
+        super().release(lease, keep=keep)
+
+
+def test_a_queue_whose_end_was_unconfirmed_is_left_once_it_is(tmp_path: Path) -> None:
+    first, second = Stops("first"), Place("second")
+    first.seen, first.unconfirmed = Observation(Phase.QUEUED), True
+    places = [("first", QUEUED), ("second", OTHER)]
+    with auto(tmp_path, places, max_wait=timedelta(microseconds=1)) as made:
+        with pytest.raises(SystemExit):
+            finished(made, first, second)
+        with pytest.raises(SystemExit):
+            finished(made, first, second)  # it is gone there, and still not confirmed
+        assert second.asked == []
+        first.unconfirmed = False
+        finished(made, first, second)
+        assert [why for _, why in refusals(made)] == ["no L4 x 1 was free for it in 0 s"]
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+        assert (len(first.asked), len(second.asked)) == (1, 1)
+
+
+def test_what_got_its_machine_while_it_was_being_left_is_kept(tmp_path: Path) -> None:
+    first, second = Place("first"), Place("second")
+    first.seen, first.unconfirmed = Observation(Phase.QUEUED), True
+    places = [("first", QUEUED), ("second", OTHER)]
+    with auto(tmp_path, places, max_wait=timedelta(microseconds=1)) as made:
+        with pytest.raises(SystemExit):
+            finished(made, first, second)
+        first.seen = Observation(Phase.SUCCEEDED, state={"phase": "succeeded"})
+        first.unconfirmed = False
+        finished(made, first, second)
+        assert (refusals(made), second.asked) == ([], [])
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+
+
+def test_a_stop_ends_what_is_being_left(tmp_path: Path) -> None:
+    first, second = Stops("first"), Place("second")
+    first.seen, first.unconfirmed = Observation(Phase.QUEUED), True
+    places = [("first", QUEUED), ("second", OTHER)]
+    with auto(tmp_path, places, max_wait=timedelta(microseconds=1)) as made:
+        with pytest.raises(SystemExit):
+            finished(made, first, second)
+        made.store.ask_stop(job_of(made).id, timedelta())
+        first.unconfirmed = False
+        first.seen = Observation(Phase.STOPPED, reason="stopped before it began")
+        finished(made, first, second)
+        assert (refusals(made), second.asked) == ([], [])
+        assert job_of(made).phase is Phase.STOPPED
+        assert job_of(made).closed_at is not None
 
 
 def test_in_the_last_queue_it_waits_for_as_long_as_it_takes(tmp_path: Path) -> None:
