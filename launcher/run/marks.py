@@ -12,6 +12,12 @@ MOVED = "elsewhere"
 BEGUN = "begun"
 """A job that may be queued was seen with a machine of its own."""
 
+LAUNCHING = "launching"
+"""The provider is asked for the job from here on."""
+
+CUT_SHORT = "cut short"
+"""A launch had no end, and no job of it was found: it is made again."""
+
 LEAVING = "leaving"
 """A job without capacity is about to be let go of, for the run's next offer; the data say why."""
 
@@ -38,7 +44,7 @@ def was_in_doubt(desk: Desk, job: JobRecord) -> bool:
     for event in _of(desk, job):
         if event.kind == LEAVING:
             return False
-        if event.data.get("exit_code") == MayStillBill.exit_code:
+        if event.kind == CUT_SHORT or event.data.get("exit_code") == MayStillBill.exit_code:
             return True
     return False
 

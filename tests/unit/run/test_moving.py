@@ -169,6 +169,36 @@ def test_a_launch_that_was_in_doubt_once_is_never_followed_by_another(tmp_path: 
         assert made.store.run(made.run.id).phase is Phase.FAILED
 
 
+class Killed(BaseException):
+    """Ends a conductor where it stands."""
+
+
+def test_a_launch_that_was_cut_short_is_never_followed_by_another(tmp_path: Path) -> None:
+    class Cuts(Place):
+        def launch(self, *given: Any, **more: Any) -> Lease:
+            if not self.asked:
+                self.asked.append(given[0].name)
+                raise Killed
+            return super().launch(*given, **more)
+
+    first, second = Cuts("first", fails=FULL), Place("second")
+    with auto(tmp_path, PLACES) as made:
+        with pytest.raises(Killed):
+            finished(made, first, second)
+        finished(made, first, second)
+        assert len(first.asked) == 2, "it may be free there, or what there is of it found"
+        assert second.asked == [], "what the first launch asked for may yet come"
+        assert made.store.run(made.run.id).phase is Phase.FAILED
+
+
+def test_a_crash_before_anybody_was_asked_is_no_doubt(tmp_path: Path) -> None:
+    first, second = Place("first", fails=FULL), Place("second")
+    with auto(tmp_path, PLACES) as made:
+        made.store.mark_intent(job_of(made).id)
+        finished(made, first, second)
+        assert len(second.asked) == 1
+
+
 def test_what_the_refused_launch_left_is_let_go_of_first(tmp_path: Path) -> None:
     class Leaves(Place):
         def launch(self, *given: Any, on_lease: Callable[[Lease], None], **more: Any) -> Lease:
