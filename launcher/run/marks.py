@@ -30,6 +30,12 @@ def has(desk: Desk, job: JobRecord, kind: str) -> bool:
     return any(event.kind == kind for event in _of(desk, job))
 
 
+def moved(desk: Desk) -> set[int]:
+    """The run's jobs that found no capacity, and were left for its next offer."""
+    events = desk.store.events(desk.run.id)
+    return {event.job_id for event in events if event.kind == MOVED and event.job_id is not None}
+
+
 def why_left(desk: Desk, job: JobRecord) -> str | None:
     """Why the job is being left; None where it is not."""
     left = (event for event in _of(desk, job) if event.kind == LEAVING)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
 from backends.errors import NoCapacity
 from backends.lease import Keep, Observation, Phase
@@ -28,23 +27,25 @@ WAIT = timedelta(minutes=10)
 def may_move(desk: Desk, job: JobRecord) -> bool:
     """Whether a job that finds no capacity goes elsewhere, with the run.
 
-    A resumed training stays with its checkpoint, and what follows a training with its machine.
+    A resumed training stays with its checkpoint, and what follows a training with its machine. It
+    stays as well where no other offer likely keeps to what is left of the limits.
     """
     if not desk.settled.elsewhere or job.kind not in {"preprocess", "train"}:
         return False
     if any(attach.anyhow for attach in desk.wanted(job).attach):
         return False
-    others = _others(desk, job)
+    apart = {job.id, *marks.moved(desk)}
+    others = [one for one in desk.store.jobs(desk.run.id) if one.id not in apart]
     if any(one.kind == "train" and one.launched_at is not None for one in others):
         return False
-    return not marks.was_in_doubt(desk, job)
+    return _number(desk, job) is not None and not marks.was_in_doubt(desk, job)
 
 
-def _others(desk: Desk, job: JobRecord) -> list[JobRecord]:
-    """The run's other jobs, without those that found no capacity."""
-    events = desk.store.events(desk.run.id)
-    apart = {job.id, *(event.job_id for event in events if event.kind == MOVED)}
-    return [one for one in desk.store.jobs(desk.run.id) if one.id not in apart]
+def _number(desk: Desk, job: JobRecord) -> int | None:
+    """Which of its other offers the run goes to next: the first that the limits still allow."""
+    left = limits.left(desk, job)
+    elsewhere = enumerate(desk.settled.elsewhere)
+    return next((number for number, one in elsewhere if limits.allow(left, one)), None)
 
 
 def require_patience(desk: Desk, job: JobRecord, seen: Observation) -> None:
@@ -95,12 +96,10 @@ def move(desk: Desk, job: JobRecord, error: NoCapacity, progress: Progress) -> b
     Raises MayStillBill when the end of what was there is not confirmed, and what an environment
     for this machine raises where it is the next.
     """
-    if not may_move(desk, job):
+    number = _number(desk, job)
+    if number is None or not may_move(desk, job):
         return False
-    following, *others = desk.settled.elsewhere
-    left = _left(desk, job)
-    if left is not None and left <= 0:
-        return False
+    passed, following = desk.settled.elsewhere[:number], desk.settled.elsewhere[number]
     if marks.why_left(desk, job) is None:
         desk.say(LEAVING, f"{job.kind} leaves {job.backend}", job, why=error.message)
     if job.lease is not None:
@@ -113,7 +112,11 @@ def move(desk: Desk, job: JobRecord, error: NoCapacity, progress: Progress) -> b
         need=desk.settled.need or Need(),
         progress=progress,
     )
-    there = replace(there, elsewhere=tuple(others), max_cost=left)
+    there = replace(
+        there,
+        elsewhere=desk.settled.elsewhere[number + 1 :],
+        left_out=(*desk.settled.left_out, *map(_why_passed, passed)),
+    )
     return _written(desk, job, error, following, there)
 
 
@@ -140,6 +143,10 @@ def _written(
     return True
 
 
+def _why_passed(one: Elsewhere) -> str:
+    return f"{one.backend}, {hardware(one.offer)}: likely above what was left of the limits"
+
+
 def _told(backend: str, offer: Offer) -> dict[str, object]:
     return {
         "backend": backend,
@@ -157,12 +164,3 @@ def training_offer(desk: Desk, job: JobRecord) -> Offer:
     jobs = desk.store.jobs(desk.run.id)
     trains = (one for one in jobs if one.kind == "train" and one.id >= job.id)
     return offer_from_json(next(trains, job).offer)
-
-
-def _left(desk: Desk, job: JobRecord) -> Decimal | None:
-    """What is left of the limit in dollars: data that were got ready in vain cost something."""
-    limit = desk.settled.max_cost
-    if limit is None:
-        return None
-    before = [one for one in _others(desk, job) if one.ended_at is not None]
-    return limit - sum((limits.spent(one) for one in before), Decimal(0))
