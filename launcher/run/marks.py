@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from backends.errors import MayStillBill
-from launcher.run.desk import Desk
-from launcher.store import Event, JobRecord
+
+if TYPE_CHECKING:  # whoever only tells of events needs none of what a desk needs
+    from launcher.run.desk import Desk
+    from launcher.store import Event, JobRecord
 
 MOVED = "elsewhere"
 """A job was refused, and its run went on; the data say what refused it, and why."""
