@@ -23,7 +23,7 @@ from launcher.settling import Place, Read, need_of, secret_names
 from launcher.store import Store
 
 if TYPE_CHECKING:
-    from launcher.quotes.automatic import Order
+    from launcher.quotes.automatic import Candidate, Order
     from launcher.recipe import Recipe
 
 AUTO = "auto"
@@ -84,11 +84,11 @@ def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
         )
     passed = preflight.passed(found, secrets=request.secrets) if request.preflight else None
     read = Read(request, found, passed, bundling.gather(found))
-    place, others, left_out, order = _places(read, backend_spec, store, dry=dry)
+    place, left_out, order = _places(read, backend_spec, store, dry=dry)
     settled = read.settled(place)
     run = replace(
         settled.run,
-        elsewhere=tuple(spec.Elsewhere(one.spec, one.offer) for one in others),
+        elsewhere=() if order is None else tuple(map(_elsewhere, order.candidates[1:])),
         left_out=left_out,
         max_wait=request.max_wait,
     )
@@ -116,14 +116,14 @@ def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
 
 def _places(
     read: Read, backend_spec: str, store: Store, *, dry: bool
-) -> tuple[Place, list[Place], tuple[str, ...], Order | None]:
-    """Where the run goes, where else it may go, why not to others, and how the order came about."""
+) -> tuple[Place, tuple[str, ...], Order | None]:
+    """Where the run goes, why not to others, and where else it may go, in order."""
     request, found = read.request, read.found
     if backend_spec != AUTO:
         backend = load_backend(backend_spec, state_dir=places.backends_dir())
         cap = request.max_price or found.launch.budget.max_price
         choice = choosing.choose(backend, need_of(request, found), cap=cap, dry=dry)
-        return Place(backend_spec, backend, choice.offer, choice.doubt), [], (), None
+        return Place(backend_spec, backend, choice.offer, choice.doubt), (), None
     order = _ordered(read, store, dry=dry)
     possible, left_out, first_error = [], list(order.left_out), None
     for one in order.candidates:
@@ -141,7 +141,14 @@ def _places(
     kept = [(place.spec, place.offer) for place in possible]
     shown = tuple(one for one in order.candidates if (one.spec, one.quote.offer) in kept)
     texts = tuple(left_out)
-    return possible[0], possible[1:], texts, replace(order, candidates=shown, left_out=texts)
+    return possible[0], texts, replace(order, candidates=shown, left_out=texts)
+
+
+def _elsewhere(one: Candidate) -> spec.Elsewhere:
+    quote = one.quote
+    cost = None if quote.cost is None else quote.offer.dollars(quote.cost[1])
+    time = None if quote.hours is None else timedelta(hours=quote.hours.middle)
+    return spec.Elsewhere(one.spec, quote.offer, cost, time)
 
 
 def _ordered(read: Read, store: Store, *, dry: bool) -> Order:

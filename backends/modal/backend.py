@@ -184,6 +184,9 @@ class Modal:
     def _alive(self, note: Note, state: Mapping[str, Any] | None) -> Observation:
         cost = _cost(note, state)
         if state is None:
+            if self._shelf.note(note.job):
+                # It bills, and what it works on may take minutes to be there.
+                return Observation(Phase.STARTING, reason="its container starts", cost=cost)
             waited = datetime.now(UTC) - datetime.fromisoformat(note.created_at)
             minutes = int(waited.total_seconds() // 60)
             long = f" after {minutes} min; waiting costs nothing" if minutes else ""

@@ -337,6 +337,8 @@ def _waiting(row: Managed, state: Mapping[str, Any] | None, cost: Money) -> Obse
     if row.status == "RUNNING" and state is not None:
         # A lock on a shared disk may not be seen from another machine.
         return Observation(Phase.RUNNING, cost=cost, state=state)
+    if row.status == "RUNNING":  # on a machine of its own, that bills
+        return Observation(Phase.STARTING, reason="its machine is there, and it begins", cost=cost)
     if state is None or row.status in _QUEUED:
         why = f"SkyPilot has the job in its queue ({row.status.lower()})"
         return Observation(Phase.QUEUED, reason=why, cost=cost, state=state)

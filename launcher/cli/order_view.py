@@ -13,7 +13,7 @@ from launcher.plan_text import hardware
 from launcher.planning import Prepared
 from launcher.quotes.automatic import Candidate
 from launcher.quotes.words import hourly, money, time_words
-from launcher.run.moving import MOVED
+from launcher.run.marks import MOVED
 from launcher.run.spec import offer_from_json, run_from_json
 from launcher.store import RunRecord, Store
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from launcher.run import marks
 from launcher.store import Event, RunRecord
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 LAST_LINES = 20
 """How much of a failed job's log is shown."""
 
-QUIET_EVENTS = frozenset({"progress", "released"})
+QUIET_EVENTS = frozenset({"progress", "released"}) | marks.QUIET
 
 
 def ways_back(run: RunRecord) -> None:

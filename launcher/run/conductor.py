@@ -24,7 +24,7 @@ from launcher.run import closing, given, measuring, spec
 from launcher.run.desk import Desk
 from launcher.run.launching import Told, launched
 from launcher.run.loaded import Backends
-from launcher.run.moving import move
+from launcher.run.moving import go_on_leaving, move
 from launcher.run.watching import watch
 from launcher.store import JobRecord, open_store
 
@@ -160,6 +160,7 @@ class Conductor:
             if job.intent_at is None and self._blocked(job):
                 return
             try:
+                go_on_leaving(self._desk, job)
                 if (lease := launched(self._desk, job)) is not None:
                     watch(self._desk, self._store.job(job.id), lease)
             except NoCapacity as error:

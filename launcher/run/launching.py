@@ -23,7 +23,7 @@ from backends.lease import Lease, Phase
 from backends.protocol import Progress
 from launcher import places
 from launcher.on_finish import ending
-from launcher.run import papers
+from launcher.run import marks, papers
 from launcher.run.desk import Desk, counts
 from launcher.run.given import given
 from launcher.run.limits import deadline
@@ -45,24 +45,20 @@ def launched(desk: Desk, job: JobRecord) -> Lease | None:
         return job.lease
     backend, again = desk.backend(job), job.intent_at is not None
     if again:
-        # A crash came between the intent and the end of the launch: what there is of it is found
-        # by its tag. A machine whose job was never begun is launched on again: a launch is done
-        # once, however often it is asked for.
-        for lease in _leases(desk, job):
-            if lease.job == job.name:
-                desk.store.save_lease(job.id, lease)
-                if backend.observe(lease).phase is not Phase.LOST:
-                    _runs(desk, job)
-                    return lease
+        if (found := _found(desk, job)) is not None:
+            return found
         if job.stop_at is not None:
             why = "stopped before it began"
             desk.store.mark_ended(job.id, Phase.STOPPED, exit_code=None, reason=why, cost=None)
             return None
+        if marks.has(desk, job, marks.LAUNCHING) and not marks.was_in_doubt(desk, job):
+            text = f"an earlier launch of {job.kind} was cut short: it is made again, there only"
+            desk.say(marks.CUT_SHORT, text, job)
     _require_secrets(desk, job)
     prepared = _prepare(desk, job)
     if not desk.store.mark_intent(job.id):
         return None
-    desk.say("launching", f"{job.kind} goes to {backend.name}", job)
+    desk.say(marks.LAUNCHING, f"{job.kind} goes to {backend.name}", job)
     meter = Meter(Told(desk, job))
     made, took_s = _patiently(desk, job, prepared, meter)
     if made is None:
@@ -72,6 +68,21 @@ def launched(desk: Desk, job: JobRecord) -> Lease | None:
         desk.store.save_uplink(job.backend, sent_bytes=meter.sent_bytes, seconds=meter.seconds)
     _runs(desk, job, None if again else took_s)
     return made
+
+
+def _found(desk: Desk, job: JobRecord) -> Lease | None:
+    """What there is of a launch that a crash cut off between its intent and its end, by its tag.
+
+    A machine whose job was never begun is launched on again: a launch is done once, however often
+    it is asked for.
+    """
+    for lease in _leases(desk, job):
+        if lease.job == job.name:
+            desk.store.save_lease(job.id, lease)
+            if desk.backend(job).observe(lease).phase is not Phase.LOST:
+                _runs(desk, job)
+                return lease
+    return None
 
 
 def _patiently(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -10,8 +11,9 @@ from backends.errors import Capped
 from backends.offer import Offer
 from launcher.choosing import time_for
 from launcher.on_finish import bills
+from launcher.run import marks
 from launcher.run.desk import Desk, counts
-from launcher.run.spec import offer_from_json
+from launcher.run.spec import Elsewhere, offer_from_json
 from launcher.store import JobRecord
 
 
@@ -26,25 +28,57 @@ def whole(duration: timedelta | None, cost: Decimal | None, offer: Offer) -> tim
     return min(limits, default=None)
 
 
-def deadline(desk: Desk, job: JobRecord) -> timedelta | None:
-    """What is left for this job of the run's limits.
+@dataclass(frozen=True)
+class Left:
+    """What is left of a run's limits, which may be nothing, or less; None: there is no such limit.
 
-    A training and what was planned with it share the limits; what was asked for later, and every
-    new training, has the whole of them. A question to the model has none.
+    cost  dollars
+    """
+
+    duration: timedelta | None
+    cost: Decimal | None
+
+
+def left(desk: Desk, job: JobRecord) -> Left:
+    """What is left for this job, before it has begun.
+
+    A training and what was planned with it share the limits, over all places that it was moved to;
+    what was asked for later, and every new training, has the whole of them.
+    """
+    shared = _shared(desk, job)
+    duration, cost = desk.wanted(job).deadline or desk.settled.max_duration, desk.settled.max_cost
+    return Left(
+        None if duration is None else duration - sum(map(_lasted, shared), timedelta()),
+        None if cost is None else cost - sum(map(spent, shared), Decimal(0)),
+    )
+
+
+def allow(left: Left, there: Elsewhere) -> bool:
+    """Whether a whole training there likely keeps to what is left."""
+    if left.duration is not None:
+        likely = there.likely_time or timedelta()
+        if left.duration <= timedelta() or likely > left.duration:
+            return False
+    if left.cost is None or not bills(there.offer):
+        return True
+    return left.cost > 0 and (there.likely_cost or 0) <= left.cost
+
+
+def deadline(desk: Desk, job: JobRecord) -> timedelta | None:
+    """How long this job may take, by what is left of the run's limits.
+
+    A question to the model has none.
     Raises Capped when nothing is left.
     """
     if not counts(job):
         return None
-    duration = desk.wanted(job).deadline or desk.settled.max_duration
-    cost, offer = desk.settled.max_cost, offer_from_json(job.offer)
-    shared = _shared(desk, job)
-    if duration is not None:
-        said, duration = str(duration), duration - sum(map(_lasted, shared), timedelta())
-        _require(duration > timedelta(), said, desk, job)
-    if cost is not None and bills(offer):
-        said, cost = f"{cost} dollars", cost - sum(map(spent, shared), Decimal(0))
-        _require(cost > 0, said, desk, job)
-    return whole(duration, cost, offer)
+    offer, mine = offer_from_json(job.offer), left(desk, job)
+    if mine.duration is not None:
+        said = str(desk.wanted(job).deadline or desk.settled.max_duration)
+        _require(mine.duration > timedelta(), said, desk, job)
+    if mine.cost is not None and bills(offer):
+        _require(mine.cost > 0, f"{desk.settled.max_cost} dollars", desk, job)
+    return whole(mine.duration, mine.cost, offer)
 
 
 def _require(something_left: bool, limit: str, desk: Desk, job: JobRecord) -> None:
@@ -56,13 +90,20 @@ def _require(something_left: bool, limit: str, desk: Desk, job: JobRecord) -> No
 
 
 def _shared(desk: Desk, job: JobRecord) -> Sequence[JobRecord]:
-    """The earlier jobs that the limits are shared with."""
-    if not desk.wanted(job).after_success:
-        return ()
-    jobs = desk.store.jobs(desk.run.id)
-    earlier = [j for j in jobs if j.id < job.id and counts(j)]
-    began = max((j.id for j in earlier if not desk.wanted(j).after_success), default=0)
-    return [j for j in earlier if j.id >= began]
+    """The earlier jobs that the limits are shared with. What was refused had no machine."""
+    jobs = [j for j in desk.store.jobs(desk.run.id) if j.id <= job.id and counts(j)]
+    refused = marks.moved(desk)
+    began = _began(desk, jobs)
+    while before := [j for j in jobs if j.id < began]:
+        if before[-1].id not in refused:
+            break
+        began = _began(desk, before)  # it was moved from there
+    return [j for j in jobs if began <= j.id < job.id and j.id not in refused]
+
+
+def _began(desk: Desk, jobs: Sequence[JobRecord]) -> int:
+    """The first of what was planned together with the last of these."""
+    return max((j.id for j in jobs if not desk.wanted(j).after_success), default=0)
 
 
 def _lasted(job: JobRecord) -> timedelta:

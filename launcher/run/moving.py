@@ -8,52 +8,44 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
-from backends.errors import MayStillBill, NoCapacity
+from backends.errors import NoCapacity
 from backends.lease import Keep, Observation, Phase
 from backends.offer import Need, Offer
 from backends.protocol import Progress
 from launcher.plan_text import hardware
-from launcher.run import adding, limits, placing, spec
+from launcher.run import adding, limits, marks, placing, spec
 from launcher.run.desk import Desk
+from launcher.run.marks import BEGUN, LEAVING, MOVED
 from launcher.run.spec import Elsewhere, RunSpec, offer_from_json
 from launcher.store import JobRecord
 
 WAIT = timedelta(minutes=10)
 """How long a queue is waited in where there is another offer and nothing else was said."""
 
-MOVED = "elsewhere"
-"""The kind of the event that tells of a refusal; its data say what was refused, and why."""
-
 
 def may_move(desk: Desk, job: JobRecord) -> bool:
     """Whether a job that finds no capacity goes elsewhere, with the run.
 
-    A resumed training stays with its checkpoint, and what follows a training with its machine.
+    A resumed training stays with its checkpoint, and what follows a training with its machine. It
+    stays as well where no other offer likely keeps to what is left of the limits.
     """
     if not desk.settled.elsewhere or job.kind not in {"preprocess", "train"}:
         return False
     if any(attach.anyhow for attach in desk.wanted(job).attach):
         return False
-    others = _others(desk, job)
+    apart = {job.id, *marks.moved(desk)}
+    others = [one for one in desk.store.jobs(desk.run.id) if one.id not in apart]
     if any(one.kind == "train" and one.launched_at is not None for one in others):
         return False
-    return not _was_in_doubt(desk, job)
+    return _number(desk, job) is not None and not marks.was_in_doubt(desk, job)
 
 
-def _others(desk: Desk, job: JobRecord) -> list[JobRecord]:
-    """The run's other jobs, without those that found no capacity."""
-    events = desk.store.events(desk.run.id)
-    apart = {job.id, *(event.job_id for event in events if event.kind == MOVED)}
-    return [one for one in desk.store.jobs(desk.run.id) if one.id not in apart]
-
-
-def _was_in_doubt(desk: Desk, job: JobRecord) -> bool:
-    return any(
-        event.job_id == job.id and event.data.get("exit_code") == MayStillBill.exit_code
-        for event in desk.store.events(desk.run.id)
-    )
+def _number(desk: Desk, job: JobRecord) -> int | None:
+    """Which of its other offers the run goes to next: the first that the limits still allow."""
+    left = limits.left(desk, job)
+    elsewhere = enumerate(desk.settled.elsewhere)
+    return next((number for number, one in elsewhere if limits.allow(left, one)), None)
 
 
 def require_patience(desk: Desk, job: JobRecord, seen: Observation) -> None:
@@ -67,29 +59,51 @@ def require_patience(desk: Desk, job: JobRecord, seen: Observation) -> None:
     patience = desk.settled.max_wait or WAIT
     if not offer.ends or datetime.now(UTC) - job.launched_at < patience:
         return
-    if may_move(desk, job):
+    if may_move(desk, job) and not marks.has(desk, job, BEGUN):
         seconds = patience.total_seconds()
         long = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
         wanted = hardware(offer) if offer.gpu else "machine without a GPU"
         raise NoCapacity(f"no {wanted} was free for it in {long}")
 
 
+def go_on_leaving(desk: Desk, job: JobRecord, seen: Observation | None = None) -> None:
+    """Raises NoCapacity for a job that was being left when its conductor died.
+
+    seen  how it stands, of one that was launched: what got its machine meanwhile is not left
+    """
+    why = marks.why_left(desk, job)
+    if why is None or desk.store.job(job.id).stop_at is not None:
+        return
+    gone = {Phase.QUEUED, Phase.STOPPED, Phase.LOST}
+    never = job.launched_at is None
+    if never or (seen is not None and seen.phase in gone and seen.state is None):
+        raise NoCapacity(why)
+
+
+def told_begun(desk: Desk, job: JobRecord, seen: Observation) -> None:
+    """Remember that a job which may be queued has had a machine: such a one is never left."""
+    if seen.phase not in {Phase.STARTING, Phase.RUNNING} or not offer_from_json(job.offer).ends:
+        return
+    if desk.settled.elsewhere and not marks.has(desk, job, BEGUN):
+        desk.say(BEGUN, f"{job.kind} has its machine", job)
+
+
 def move(desk: Desk, job: JobRecord, error: NoCapacity, progress: Progress) -> bool:
     """Put the run on its next offer, its jobs not yet begun; False when it stays where it is.
 
-    What a launch may have left is let go of first, confirmed. The store then changes at once: a
-    crash before that tries the same offer again, one after it goes on with the next.
+    What a launch may have left is let go of first, confirmed. That it is about to be is written
+    before, and the store changes at once after: whoever finds the job in between goes on here.
     Raises MayStillBill when the end of what was there is not confirmed, and what an environment
     for this machine raises where it is the next.
     """
-    if not may_move(desk, job):
+    number = _number(desk, job)
+    if number is None or not may_move(desk, job):
         return False
+    passed, following = desk.settled.elsewhere[:number], desk.settled.elsewhere[number]
+    if marks.why_left(desk, job) is None:
+        desk.say(LEAVING, f"{job.kind} leaves {job.backend}", job, why=error.message)
     if job.lease is not None:
         desk.backend(job).release(job.lease, keep=Keep.NOTHING)
-    following, *others = desk.settled.elsewhere
-    left = _left(desk, job)
-    if left is not None and left <= 0:
-        return False
     there = placing.resettled(
         desk.run.id,
         desk.settled,
@@ -98,7 +112,11 @@ def move(desk: Desk, job: JobRecord, error: NoCapacity, progress: Progress) -> b
         need=desk.settled.need or Need(),
         progress=progress,
     )
-    there = replace(there, elsewhere=tuple(others), max_cost=left)
+    there = replace(
+        there,
+        elsewhere=desk.settled.elsewhere[number + 1 :],
+        left_out=(*desk.settled.left_out, *map(_why_passed, passed)),
+    )
     return _written(desk, job, error, following, there)
 
 
@@ -125,6 +143,10 @@ def _written(
     return True
 
 
+def _why_passed(one: Elsewhere) -> str:
+    return f"{one.backend}, {hardware(one.offer)}: likely above what was left of the limits"
+
+
 def _told(backend: str, offer: Offer) -> dict[str, object]:
     return {
         "backend": backend,
@@ -142,12 +164,3 @@ def training_offer(desk: Desk, job: JobRecord) -> Offer:
     jobs = desk.store.jobs(desk.run.id)
     trains = (one for one in jobs if one.kind == "train" and one.id >= job.id)
     return offer_from_json(next(trains, job).offer)
-
-
-def _left(desk: Desk, job: JobRecord) -> Decimal | None:
-    """What is left of the limit in dollars: data that were got ready in vain cost something."""
-    limit = desk.settled.max_cost
-    if limit is None:
-        return None
-    before = [one for one in _others(desk, job) if one.ended_at is not None]
-    return limit - sum((limits.spent(one) for one in before), Decimal(0))

@@ -83,10 +83,16 @@ class Steps:
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """Another offer that the run may go to, and the backend that has it, as `-b` takes it."""
+    """Another offer that the run may go to, and the backend that has it, as `-b` takes it.
+
+    likely_cost  dollars of the whole job, as estimated; None: nobody knows
+    likely_time  of the whole job, likewise
+    """
 
     backend: str
     offer: Offer
+    likely_cost: Decimal | None = None
+    likely_time: timedelta | None = None
 
 
 @dataclass(frozen=True)

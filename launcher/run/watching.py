@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from backends.errors import FtlaunchError
 from backends.lease import Lease, Observation, Phase, Signal
 from backends.protocol import Backend
+from launcher.run import marks
 from launcher.run.desk import Desk
-from launcher.run.moving import require_patience
+from launcher.run.moving import go_on_leaving, require_patience, told_begun
 from launcher.run.pace import pause
 from launcher.store import JobRecord
 
@@ -30,25 +31,30 @@ _QUIET_ENDS = {Phase.SUCCEEDED, Phase.STOPPED}
 def watch(desk: Desk, job: JobRecord, lease: Lease) -> None:
     """Look until there is a verdict, and record it. A provider's silence is said once.
 
-    Raises NoCapacity for one that has been queued too long, where there is another offer.
+    Raises NoCapacity for one that has been queued too long, where there is another offer, and for
+    one that was being left for that.
     """
     backend = desk.backend(job)
     last: Phase | None = None
     waits = False
     stopping = _Stopping(desk, job.id, lease)
     queue = _Queue()
+    leaving = marks.why_left(desk, job) is not None
     while True:
         began = time.monotonic()
         stopping.mind()
         seen = _look(backend, lease)
         if stopping.in_vain(seen):
             seen = Observation(Phase.STOPPED, reason="it did not answer, and was to end at once")
+        if leaving:
+            go_on_leaving(desk, job, seen)
         if seen.phase.ended:
             break
         require_patience(desk, job, seen)
         if seen.phase is not last or queue.is_worth_a_word(seen):
             waits = _changed(desk, job, backend, seen, last, waits=waits)
             last = seen.phase
+            told_begun(desk, job, seen)
         time.sleep(pause(time.monotonic() - began, least_s=LEAST_S))
     _verdict(desk, job, seen)
 

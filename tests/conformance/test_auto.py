@@ -108,6 +108,40 @@ def inspected(made: Toy) -> str:
     return subprocess.run(argv, env=made.environ, capture_output=True, text=True, check=True).stdout
 
 
+KILLED = """
+import os, signal, sys
+import pytest
+from auto_run import no_software
+from backends.modal.backend import Modal
+from launcher.run import conductor
+from launcher.store.jobs import Jobs
+from launcher.store.runs import Runs
+no_software(pytest.MonkeyPatch())
+rooms = {"Jobs": Jobs, "Modal": Modal, "Runs": Runs}
+room, name, when = rooms[sys.argv[2]], sys.argv[3], sys.argv[4]
+step, left = getattr(room, name), [int(sys.argv[5])]
+def watched(self, *given, **more):
+    left[0] -= 1
+    if left[0] == 0 and when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    done = step(self, *given, **more)
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+setattr(room, name, watched)
+conductor.conduct(sys.argv[1])
+"""
+
+
+def killed(made: Toy, at: tuple[str, str, str, int]) -> None:
+    """Conduct it as far as this, and no further."""
+    tests = Path(__file__).resolve().parents[1]
+    path = os.pathsep.join([str(tests / "support"), str(tests), os.environ["PYTHONPATH"]])
+    argv = [sys.executable, "-c", KILLED, made.run.id, *map(str, at)]
+    done = subprocess.run(argv, env={**made.environ, "PYTHONPATH": path}, check=False)
+    assert done.returncode == -9, [one.text for one in made.store.events(made.run.id)]
+
+
 def test_what_one_provider_has_none_of_is_taken_at_the_other(world: World, mine: Path) -> None:
     world.jarvis.capacity("L4", NOIDA, 0)
     places = [("jarvis", world.at_jarvis), ("modal", world.at_modal)]
@@ -148,6 +182,52 @@ def test_a_queue_that_does_not_move_is_left_for_the_other(world: World, mine: Pa
     assert left
     assert all(app["over"] for app in left)
     assert not any(call["attempts"] for call in state["calls"] if call["app"] == left[0]["id"])
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        ("Modal", "release", "before", 1),
+        ("Modal", "release", "after", 1),
+        ("Jobs", "mark_ended", "before", 1),
+        ("Runs", "move_run", "after", 1),
+    ],
+)
+def test_killed_while_it_leaves_a_queue_it_goes_on_to_the_other(
+    world: World, mine: Path, at: tuple[str, str, str, int]
+) -> None:
+    world.modal.set(full=["L4"])
+    places = [("modal", world.at_modal), ("jarvis", world.at_jarvis)]
+    with auto(mine, places, max_wait=timedelta(seconds=1)) as made:
+        killed(made, at)
+        conducted(made)
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+        assert starts(made) == 1
+        assert refusals(made) == [("modal", "no L4 x 1 was free for it in 1 s")]
+        phases = [(job.backend, job.phase) for job in made.store.jobs(made.run.id)]
+        assert phases == [("modal", Phase.FAILED), ("jarvis", Phase.SUCCEEDED)]
+
+
+def test_killed_while_it_leaves_a_queue_it_keeps_what_has_begun_there(
+    world: World, mine: Path
+) -> None:
+    world.modal.set(full=["L4"])
+    places = [("modal", world.at_modal), ("jarvis", world.at_jarvis)]
+    with auto(mine, places, max_wait=timedelta(seconds=1)) as made:
+        killed(made, ("Modal", "release", "before", 1))
+        world.modal.set(full=[])
+        (job,) = made.store.jobs(made.run.id)
+        assert job.lease is not None
+        modal = load("modal", state_dir=mine / "state" / "backends")
+        end = time.monotonic() + 60
+        while not modal.observe(job.lease).phase.ended:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        conducted(made)
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+        assert starts(made) == 1
+        assert refusals(made) == []
+    assert world.made_at_jarvis() == 0
 
 
 def test_where_nothing_is_free_anywhere_every_refusal_is_told(world: World, mine: Path) -> None:
@@ -192,29 +272,6 @@ def test_what_a_run_took_is_read_before_its_machine_is_let_go_of(
     assert ("start" in row.seconds) is (where == "jarvis")
 
 
-KILLED = """
-import os, signal, sys
-import pytest
-from auto_run import no_software
-from launcher.run import conductor
-from launcher.store.jobs import Jobs
-from launcher.store.runs import Runs
-no_software(pytest.MonkeyPatch())
-room, name, when = {"Jobs": Jobs, "Runs": Runs}[sys.argv[2]], sys.argv[3], sys.argv[4]
-step, left = getattr(room, name), [int(sys.argv[5])]
-def watched(self, *given, **more):
-    left[0] -= 1
-    if left[0] == 0 and when == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    done = step(self, *given, **more)
-    if left[0] == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return done
-setattr(room, name, watched)
-conductor.conduct(sys.argv[1])
-"""
-
-
 @pytest.mark.parametrize(
     "at",
     [
@@ -233,11 +290,7 @@ def test_killed_on_the_way_it_rents_once(
     world.jarvis.capacity("L4", NOIDA, 0)
     before = len(world.apps())
     with auto(mine, [("jarvis", world.at_jarvis), ("modal", world.at_modal)]) as made:
-        tests = Path(__file__).resolve().parents[1]
-        path = os.pathsep.join([str(tests / "support"), str(tests), os.environ["PYTHONPATH"]])
-        argv = [sys.executable, "-c", KILLED, made.run.id, *map(str, at)]
-        killed = subprocess.run(argv, env={**made.environ, "PYTHONPATH": path}, check=False)
-        assert killed.returncode == -9, [one.text for one in made.store.events(made.run.id)]
+        killed(made, at)
         conducted(made)
         assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
         assert starts(made) == 1

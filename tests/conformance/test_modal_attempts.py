@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +15,10 @@ from step_trainer import trainer
 
 from backends.lease import Lease, Phase, Signal
 from backends.modal import backend
+from backends.modal.account import Account
 from backends.modal.backend import PACE
+from backends.modal.ftlaunch_job import NOTE
+from backends.modal.shelf import RUNS
 from backends.protocol import silent
 from backends.testing import programs
 from backends.testing.bench import Bench
@@ -151,3 +155,19 @@ def test_an_end_at_once_needs_nobody_who_hears_it(
     bench.backend.signal(lease, Signal.STOP, grace=timedelta())
     assert bench.backend.observe(lease).phase is Phase.STOPPED
     assert rig.provider.billing() == []
+
+
+def test_a_container_that_has_not_yet_said_how_it_stands_is_no_queue(
+    rig: OnModal, bench: Bench
+) -> None:
+    """Its GPU is there and bills: nobody may take it for a job that waits."""
+    rig.provider.set(full=["T4"])
+    offer = replace(rig.offer(), gpu="T4", count=1, data={"gpus": "T4:1"})
+    job = bench.job(programs.STUBBORN)
+    lease = bench.backend.launch(job, offer, on_lease=bench.remember, progress=silent)
+    assert bench.backend.observe(lease).phase is Phase.QUEUED
+    with Account(rig.options.environ).volume(RUNS).batch_upload() as batch:
+        # The first thing that a container writes.
+        batch.put_file(io.BytesIO(b'{"call": "fc", "app": "ap"}'), f"/{lease.job}/{NOTE}")
+    seen = bench.backend.observe(lease)
+    assert (seen.phase, seen.reason) == (Phase.STARTING, "its container starts")

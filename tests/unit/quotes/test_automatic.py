@@ -257,6 +257,10 @@ def test_a_plan_names_the_first_and_keeps_the_rest(
     assert sorted(both) == ["jarvis", "modal"]
     assert made.run.max_wait == timedelta(minutes=3)
     assert made.run.target.gpus == 1
+    # What they are likely to come to goes with the run, for what is left of its limits then.
+    ((other, likely),) = zip(made.run.elsewhere, made.order.candidates[1:], strict=True)
+    assert other.likely_cost == likely.quote.cost[1].amount > 0
+    assert other.likely_time == timedelta(hours=likely.quote.hours.middle) > timedelta()
 
 
 @pytest.mark.parametrize("limit", ["max_price", "max_cost"])

@@ -32,6 +32,8 @@ from backends.protocol import Backend, Progress, silent
 from launcher.run import conductor, moving, spec
 from launcher.run.desk import Desk
 from launcher.run.launching import launched
+from launcher.run.limits import Left, deadline
+from launcher.run.limits import left as left_for
 from launcher.run.loaded import Backends
 from launcher.run.spec import AttachJob
 from launcher.store import JobRecord, open_store
@@ -69,6 +71,9 @@ class Place:
 
     def observe(self, lease: Lease) -> Observation:
         return self.seen
+
+    def signal(self, *_: object, **__: object) -> None:
+        return None
 
     def read(self, *_: object, **__: object) -> Iterator[bytes]:
         raise Lost("there is no such file")
@@ -166,6 +171,36 @@ def test_a_launch_that_was_in_doubt_once_is_never_followed_by_another(tmp_path: 
         assert made.store.run(made.run.id).phase is Phase.FAILED
 
 
+class Killed(BaseException):
+    """Ends a conductor where it stands."""
+
+
+def test_a_launch_that_was_cut_short_is_never_followed_by_another(tmp_path: Path) -> None:
+    class Cuts(Place):
+        def launch(self, *given: Any, **more: Any) -> Lease:
+            if not self.asked:
+                self.asked.append(given[0].name)
+                raise Killed
+            return super().launch(*given, **more)
+
+    first, second = Cuts("first", fails=FULL), Place("second")
+    with auto(tmp_path, PLACES) as made:
+        with pytest.raises(Killed):
+            finished(made, first, second)
+        finished(made, first, second)
+        assert len(first.asked) == 2, "it may be free there, or what there is of it found"
+        assert second.asked == [], "what the first launch asked for may yet come"
+        assert made.store.run(made.run.id).phase is Phase.FAILED
+
+
+def test_a_crash_before_anybody_was_asked_is_no_doubt(tmp_path: Path) -> None:
+    first, second = Place("first", fails=FULL), Place("second")
+    with auto(tmp_path, PLACES) as made:
+        made.store.mark_intent(job_of(made).id)
+        finished(made, first, second)
+        assert len(second.asked) == 1
+
+
 def test_what_the_refused_launch_left_is_let_go_of_first(tmp_path: Path) -> None:
     class Leaves(Place):
         def launch(self, *given: Any, on_lease: Callable[[Lease], None], **more: Any) -> Lease:
@@ -180,6 +215,11 @@ def test_what_the_refused_launch_left_is_let_go_of_first(tmp_path: Path) -> None
             finished(made, first, second)
         assert end.value.code == MayStillBill.exit_code
         assert second.asked == [], "the first may bill, and a second was rented"
+        first.unconfirmed = False
+        finished(made, first, second)  # as `ftlaunch wait` does
+        assert first.released == first.asked
+        assert len(second.asked) == 1
+    second = Place("second")
     with auto(tmp_path / "again", PLACES) as made:
         first = Leaves("first")
         finished(made, first, second)
@@ -219,6 +259,78 @@ def test_a_queue_is_left_after_a_while(
             moving.require_patience(desk, job, seen)
 
 
+def test_a_job_that_was_seen_with_its_machine_is_never_left(tmp_path: Path) -> None:
+    class Looks(Place):
+        """Its container starts, is then told as queued for once, and ends well."""
+
+        looks = iter([Phase.STARTING, Phase.QUEUED, Phase.SUCCEEDED])
+
+        def observe(self, lease: Lease) -> Observation:
+            return Observation(next(self.looks))
+
+    first, second = Looks("first"), Place("second")
+    places = [("first", QUEUED), ("second", OTHER)]
+    with auto(tmp_path, places, max_wait=timedelta(microseconds=1)) as made:
+        finished(made, first, second)
+        assert refusals(made) == []
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+
+
+class Stops(Place):
+    """What is let go of there stops, and of that it says nothing."""
+
+    def release(self, lease: Lease, *, keep: Keep) -> None:
+        self.seen = Observation(Phase.LOST, reason="it was let go of before its end")
+        super().release(lease, keep=keep)
+
+
+def test_a_queue_whose_end_was_unconfirmed_is_left_once_it_is(tmp_path: Path) -> None:
+    first, second = Stops("first"), Place("second")
+    first.seen, first.unconfirmed = Observation(Phase.QUEUED), True
+    places = [("first", QUEUED), ("second", OTHER)]
+    with auto(tmp_path, places, max_wait=timedelta(microseconds=1)) as made:
+        with pytest.raises(SystemExit):
+            finished(made, first, second)
+        with pytest.raises(SystemExit):
+            finished(made, first, second)  # it is gone there, and still not confirmed
+        assert second.asked == []
+        first.unconfirmed = False
+        finished(made, first, second)
+        assert [why for _, why in refusals(made)] == ["no L4 x 1 was free for it in 0 s"]
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+        assert (len(first.asked), len(second.asked)) == (1, 1)
+
+
+def test_what_got_its_machine_while_it_was_being_left_is_kept(tmp_path: Path) -> None:
+    first, second = Place("first"), Place("second")
+    first.seen, first.unconfirmed = Observation(Phase.QUEUED), True
+    places = [("first", QUEUED), ("second", OTHER)]
+    with auto(tmp_path, places, max_wait=timedelta(microseconds=1)) as made:
+        with pytest.raises(SystemExit):
+            finished(made, first, second)
+        first.seen = Observation(Phase.SUCCEEDED, state={"phase": "succeeded"})
+        first.unconfirmed = False
+        finished(made, first, second)
+        assert (refusals(made), second.asked) == ([], [])
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+
+
+def test_a_stop_ends_what_is_being_left(tmp_path: Path) -> None:
+    first, second = Stops("first"), Place("second")
+    first.seen, first.unconfirmed = Observation(Phase.QUEUED), True
+    places = [("first", QUEUED), ("second", OTHER)]
+    with auto(tmp_path, places, max_wait=timedelta(microseconds=1)) as made:
+        with pytest.raises(SystemExit):
+            finished(made, first, second)
+        made.store.ask_stop(job_of(made).id, timedelta())
+        first.unconfirmed = False
+        first.seen = Observation(Phase.STOPPED, reason="stopped before it began")
+        finished(made, first, second)
+        assert (refusals(made), second.asked) == ([], [])
+        assert job_of(made).phase is Phase.STOPPED
+        assert job_of(made).closed_at is not None
+
+
 def test_in_the_last_queue_it_waits_for_as_long_as_it_takes(tmp_path: Path) -> None:
     with auto(tmp_path, [("first", QUEUED)]) as made:
         moving.require_patience(desk_of(made), waited(made, 999), Observation(Phase.QUEUED))
@@ -242,25 +354,107 @@ def test_a_run_whose_end_was_asked_for_rents_nothing_more(tmp_path: Path) -> Non
         assert len(made.store.jobs(made.run.id)) == 1
 
 
-def test_data_got_ready_in_vain_are_taken_off_the_limit(tmp_path: Path) -> None:
-    offer = replace(QUEUED, plain=PLAIN)
-    steps = spec.Steps(preprocess=True, merge=False)
-    more = {"steps": steps, "max_cost": Decimal(1)}
-    with auto(tmp_path, [("first", offer), ("second", OTHER)], **more) as made:
-        ready, train = made.store.jobs(made.run.id)
-        assert (ready.kind, train.kind) == ("preprocess", "train")
-        made.store.mark_intent(ready.id)
-        made.store.mark_launched(ready.id)
-        cost = Money(Decimal("0.25"))
-        made.store.mark_ended(ready.id, Phase.SUCCEEDED, exit_code=0, reason="", cost=cost)
-        made.store.mark_intent(train.id)
-        assert moving.move(desk_of(made, Place("first")), made.store.job(train.id), FULL, silent)
+CPU_AND_GPU = replace(QUEUED, plain=PLAIN)
+APART = spec.Steps(preprocess=True, merge=False)
+
+
+def got_ready(made: Toy, ready: JobRecord) -> None:
+    """The data are ready: two and a half hours without a GPU, for a quarter of a dollar."""
+    made.store.mark_intent(ready.id)
+    made.store.mark_launched(ready.id)
+    cost = Money(Decimal("0.25"))
+    made.store.mark_ended(ready.id, Phase.SUCCEEDED, exit_code=0, reason="", cost=cost)
+
+
+def test_data_got_ready_in_vain_are_taken_off_the_limits(tmp_path: Path) -> None:
+    limits = {"max_cost": Decimal(1), "max_duration": timedelta(hours=6)}
+    third = replace(OTHER, backend="third", price=Money(Decimal("0.1")))
+    places = [("first", CPU_AND_GPU), ("second", CPU_AND_GPU), ("third", third)]
+    with auto(tmp_path, places, steps=APART, **limits) as made:
+        for number, backend in enumerate(("first", "second")):
+            ready, train = made.store.jobs(made.run.id)[2 * number :]
+            assert (ready.kind, train.kind) == ("preprocess", "train")
+            left = deadline(desk_of(made), ready)
+            assert left == timedelta(hours=6 - 2.5 * number)
+            got_ready(made, ready)
+            made.store.mark_intent(train.id)
+            desk = desk_of(made, Place("first"), Place("second"))
+            assert moving.move(desk, made.store.job(train.id), FULL, silent), backend
         settled = spec.run_from_json(made.store.run_spec(made.run.id))
-        assert settled.max_cost == Decimal("0.75")
+        assert settled.max_cost == Decimal(1)
         kinds = [(job.kind, job.backend) for job in made.store.jobs(made.run.id)]
-        assert kinds == [("preprocess", "first"), ("train", "first"), ("train", "second")]
-        argv = [step.name for step in spec.job_from_json(job_of(made, 2).spec).plan.steps]
+        assert kinds[1:] == [
+            ("train", "first"),
+            ("preprocess", "second"),
+            ("train", "second"),
+            ("train", "third"),
+        ]
+        last = job_of(made, 4)
+        argv = [step.name for step in spec.job_from_json(last.spec).plan.steps]
         assert argv == ["preprocess", "train"], "the other place has nothing that was got ready"
+        desk = desk_of(made)
+        assert left_for(desk, last) == Left(timedelta(hours=1), Decimal("0.5"))
+        assert deadline(desk, last) == timedelta(hours=1)
+
+
+def test_hours_in_a_queue_that_was_left_are_none_of_the_limits(tmp_path: Path) -> None:
+    limits = {"max_cost": Decimal(1), "max_duration": timedelta(hours=6)}
+    with auto(tmp_path, [("first", QUEUED), ("second", OTHER)], **limits) as made:
+        job = waited(made, minutes=300)
+        assert moving.move(desk_of(made, Place("first")), job, FULL, silent)
+        assert left_for(desk_of(made), job_of(made, 1)) == Left(timedelta(hours=6), Decimal(1))
+
+
+def with_likely(made: Toy, *likely: tuple[str | None, float | None]) -> None:
+    """What is estimated for its other offers: dollars and hours."""
+    settled = spec.run_from_json(made.store.run_spec(made.run.id))
+    others = tuple(
+        replace(
+            one,
+            likely_cost=None if cost is None else Decimal(cost),
+            likely_time=None if hours is None else timedelta(hours=hours),
+        )
+        for one, (cost, hours) in zip(settled.elsewhere, likely, strict=True)
+    )
+    text = spec.run_to_json(replace(settled, elsewhere=others))
+    made.store.move_run(made.run.id, backend="first", spec=text)
+
+
+@pytest.mark.parametrize(
+    ("second", "third", "taken"),
+    [
+        (("0.75", 3.5), ("0.7", 3), "second"),
+        (("0.76", 3), ("0.7", 3), "third"),
+        (("0.7", 3.6), ("0.7", 3), "third"),
+        (("0.76", 3), (None, None), "third"),
+        (("0.76", 3), ("0.7", 3.6), None),
+    ],
+)
+def test_an_offer_that_is_likely_above_what_is_left_is_passed_over(
+    tmp_path: Path,
+    second: tuple[str | None, float | None],
+    third: tuple[str | None, float | None],
+    taken: str | None,
+) -> None:
+    limits = {"max_cost": Decimal(1), "max_duration": timedelta(hours=6)}
+    places = [("first", CPU_AND_GPU), ("second", OTHER), ("third", OTHER)]
+    with auto(tmp_path, places, steps=APART, **limits) as made:
+        with_likely(made, second, third)
+        ready, train = made.store.jobs(made.run.id)
+        got_ready(made, ready)
+        made.store.mark_intent(train.id)
+        made.store.mark_launched(train.id, launched_at=datetime.now(UTC) - timedelta(hours=1))
+        desk, job = desk_of(made, Place("first")), made.store.job(train.id)
+        if taken is None:
+            moving.require_patience(desk, job, Observation(Phase.QUEUED))  # it stays in the queue
+            assert not moving.move(desk, job, FULL, silent)
+            return
+        assert moving.move(desk, job, FULL, silent)
+        settled = spec.run_from_json(made.store.run_spec(made.run.id))
+        assert made.store.run(made.run.id).backend == taken
+        told = "second, A100-80GB x 2: likely above what was left of the limits"
+        assert settled.left_out == ((told,) if taken == "third" else ())
+        assert len(settled.elsewhere) == (1 if taken == "second" else 0)
 
 
 def test_a_follower_that_waits_for_the_launch_hears_of_the_new_one(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_runner_that_was_stopped_by_its_nodes_end_has_not_ended(
     [
         ("PENDING", None, Phase.QUEUED),
         ("STARTING", None, Phase.QUEUED),
-        ("RUNNING", None, Phase.QUEUED),
+        ("RUNNING", None, Phase.STARTING),
         ("RUNNING", {"phase": "lost"}, Phase.RUNNING),
         ("RECOVERING", {"phase": "lost"}, Phase.STARTING),
         ("CANCELLING", {"phase": "lost"}, Phase.STARTING),
