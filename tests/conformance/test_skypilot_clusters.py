@@ -209,6 +209,7 @@ def test_where_nothing_is_free_nothing_is_left(rig: OnSky, bench: Bench) -> None
     assert bench.backend.offers(replace(need, gpus=(("H100", 3),)), live=True) == []
 
 
+@pytest.mark.seldom
 def test_a_disk_that_goes_with_its_cluster(
     rig: OnSky, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,6 +131,7 @@ def test_its_node_is_taken_away_and_it_ends_with_the_same_steps(rig: OnSky, benc
     assert not list((rig.provider.home.slurm / "ftlaunch" / "runs").glob("suite-*"))
 
 
+@pytest.mark.seldom
 def test_a_wish_to_stop_ends_it_with_a_checkpoint_and_for_good(rig: OnSky, bench: Bench) -> None:
     lease = launched(bench, 100_000)
     until_it_has(bench, lease, 5)

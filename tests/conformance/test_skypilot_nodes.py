@@ -167,6 +167,7 @@ def test_one_node_fails_and_the_run_ends_on_both(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("ends", ["stop", "kill"])
+@pytest.mark.seldom
 def test_a_stop_reaches_both_nodes_and_so_does_the_death_of_one(
     rig: OnSky, bench: Bench, ends: str
 ) -> None:

@@ -56,7 +56,13 @@ def ended(sky: Sky) -> object:
     return list((sky.home.slurm / "ftlaunch" / "runs").glob("*-train-*/manifest.json"))
 
 
-@pytest.mark.parametrize("over", [False, True], ids=["runs", "over"])
+@pytest.mark.parametrize(
+    "over",
+    [
+        pytest.param(False, id="runs"),
+        pytest.param(True, id="over", marks=pytest.mark.seldom),
+    ],
+)
 def test_the_run_of_a_lost_laptop_is_finished(
     sky: Sky, first: Laptop, second: Laptop, over: bool
 ) -> None:

@@ -65,6 +65,7 @@ def test_two_nodes_learn_what_one_does_from_the_same_batches(bench: Bench) -> No
     assert two == pytest.approx(one, abs=1e-3)
 
 
+@pytest.mark.seldom
 def test_the_failure_of_a_process_on_one_node_ends_both(bench: Bench) -> None:
     (offer,) = bench.backend.offers(H100, live=True)
     job = training(bench, Target("cuda", gpus=1, nodes=2), "--fails-at", "3")
