@@ -99,6 +99,8 @@ def test_a_list_of_a_day_to_come_is_none(apart: Path) -> None:
         ("modal", BEGINS + '"rates": {"gpu_hour_cost_l4": "-1"}}'),
         ("jarvis", BEGINS + '"currency": "USD", "gpus": [{"gpu": "L4"}], "plans": []}'),
     ],
+    # The day is in the texts: two workers would not have one name for a test.
+    ids=["cut", "no mapping", "no rates", "no day", "no number", "below zero", "gaps"],
 )
 def test_a_damaged_list_is_one_sentence_that_names_it(
     apart: Path, capsys: pytest.CaptureFixture[str], backend: str, text: str
