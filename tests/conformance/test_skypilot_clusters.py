@@ -43,7 +43,7 @@ def bench(rig: OnSky, tmp_path: Path) -> Iterator[Bench]:
     made = Bench(rig, tmp_path / "here")
     yield made
     made.clean()
-    assert rig.provider.allocations() == []
+    assert rig.provider.still_held() == []
 
 
 def small(bench: Bench) -> Offer:
@@ -86,7 +86,7 @@ def test_a_cluster_for_a_job_and_what_it_leaves(
     assert cost.amount > 0
     files = bench.backend.release(first, keep=Keep.FILES)
     assert files == first.files
-    assert rig.provider.allocations() == []
+    assert rig.provider.still_held() == []
     assert rig.backend().leases() == []
     assert b"hello" in bench.content(files, "logs/only/000001.log")
     before = rig.uploaded_bytes()
@@ -222,7 +222,7 @@ def test_a_disk_that_goes_with_its_cluster(
     finished(bench, first)
     files = bench.backend.release(first, keep=Keep.FILES)
     assert files == first.files
-    assert rig.provider.allocations() == []
+    assert rig.provider.still_held() == []
     for path in (rig.provider.home.slurm / "ftlaunch" / "runs").glob("*suite-*"):
         path.rename(path.with_name(f"gone-{path.name}"))
     assert b"hello" in bench.content(files, "logs/only/000001.log")

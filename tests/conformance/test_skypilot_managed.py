@@ -43,7 +43,7 @@ def bench(rig: OnSky, tmp_path: Path) -> Iterator[Bench]:
     made = Bench(rig, tmp_path / "here")
     yield made
     made.clean()
-    assert rig.provider.allocations() == []
+    assert rig.provider.still_held() == []
 
 
 def offer(bench: Bench) -> Offer:
@@ -140,7 +140,7 @@ def test_a_wish_to_stop_ends_it_with_a_checkpoint_and_for_good(rig: OnSky, bench
     assert seen.phase is Phase.STOPPED, seen
     assert (seen.state or {})["attempt"] == 1
     bench.backend.release(lease, keep=Keep.NOTHING)
-    assert rig.provider.allocations() == []
+    assert rig.provider.still_held() == []
     assert rig.backend().leases() == []
     assert given(rig) == []
 
@@ -167,7 +167,7 @@ def test_another_computer_finds_it_and_ends_it(rig: OnSky, bench: Bench, tmp_pat
     assert found.job == lease.job
     assert elsewhere.observe(found).phase is Phase.RUNNING
     assert elsewhere.release(found, keep=Keep.NOTHING) is None
-    assert rig.provider.allocations() == []
+    assert rig.provider.still_held() == []
     seen = bench.backend.observe(lease)
     assert seen.phase in {Phase.LOST, Phase.STOPPED}, seen
 

@@ -91,4 +91,4 @@ def test_the_run_of_a_lost_laptop_is_finished(
         # The first one comes back: nothing runs twice, and nothing is said to be lost that is not.
         first.conduct(made.run).wait(600)
         assert "finished from another computer" in made.store.jobs(made.run.id)[0].reason
-        assert sky.allocations() == []
+        assert sky.still_held() == []

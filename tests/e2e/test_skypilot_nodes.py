@@ -47,7 +47,7 @@ def bench(rig: OnSky, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Benc
     made = Bench(rig, tmp_path_factory.mktemp("here"))
     yield made
     made.clean()
-    assert rig.provider.allocations() == []
+    assert rig.provider.still_held() == []
 
 
 def test_two_nodes_learn_what_one_does_from_the_same_batches(bench: Bench) -> None:

@@ -61,6 +61,6 @@ def test_a_training_whose_node_is_taken_away_ends_with_all_its_steps(sky: Sky, d
     assert f"{STEPS}/{STEPS}" in log
     assert (out / "adapter_model.safetensors").exists()
     assert (out / "merged" / "model.safetensors").exists()
-    assert sky.allocations() == []
+    assert sky.still_held() == []
     facts = desk.run("inspect", RUN, "--json").json()
     assert facts["cost"], facts

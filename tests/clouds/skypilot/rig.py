@@ -271,6 +271,13 @@ Subsystem sftp internal-sftp
         said = [self.slurm(*ask, cluster=one.name) for one in self.clusters]
         return [name for text in said for name in text.split()]
 
+    def still_held(self, patience_s: float = 60.0) -> list[str]:
+        """`allocations`, once what a `down` began has had its time to clean up and end."""
+        end = time.monotonic() + patience_s
+        while (found := self.allocations()) and time.monotonic() < end:
+            time.sleep(0.5)
+        return found
+
     def cluster_names(self) -> list[str]:
         """What the API server's own database lists, whoever may see it."""
         path = self.home.sky / ".sky" / "state.db"
