@@ -220,6 +220,8 @@ class _Adopting:
                 return f"so is {before.spec.kind}"
         if why := self._distrust(one):
             return why
+        if self._papers.may_move and one.spec.kind == "train":
+            return "the computer that began the run may have taken it to another provider"
         place = one.backend.partition(":")[0]
         if {place, one.offer.backend} != {self._backend.name}:
             return f"it is to run on {place}, not on {self._backend.name}"

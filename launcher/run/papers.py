@@ -52,7 +52,11 @@ class Planned:
 
 @dataclass(frozen=True)
 class Papers:
-    """A run as it travels. `job` is the id of the job these papers are with."""
+    """A run as it travels. `job` is the id of the job these papers are with.
+
+    may_move: a training that is still to come may be taken to another provider by who began it,
+    under another name: who adopts this job must not begin it.
+    """
 
     run_id: str
     name: str
@@ -62,6 +66,7 @@ class Papers:
     job: int
     jobs: tuple[Planned, ...]
     schema: int = SCHEMA
+    may_move: bool = False
 
     @property
     def mine(self) -> Planned:
@@ -89,6 +94,7 @@ def with_job(desk: Desk, job: JobRecord, folder: Path) -> LocalFile:
         spec=_run_at(desk.settled, Path(), Path()),
         job=job.id,
         jobs=tuple(_planned(desk, one) for one in jobs if one.id in needed),
+        may_move=bool(desk.settled.elsewhere),
     )
     return stage(folder, AT, _PAPERS.dump_json(papers))
 

@@ -166,6 +166,18 @@ def test_papers_cannot_send_a_job_to_this_computer(begun: Begun) -> None:
     assert "it is to run on elsewhere" in why
 
 
+@pytest.mark.parametrize("may_move", [True, False])
+def test_a_training_that_may_have_moved_is_not_begun_a_second_time(
+    begun: Begun, may_move: bool
+) -> None:
+    said = json.loads((begun.at / papers.AT).read_text())
+    said["jobs"][1]["spec"]["kind"] = "train"
+    said["may_move"] = may_move
+    _replace(begun.at / papers.AT, json.dumps(said).encode())
+    left_out = begun.adopt("MY_SECRET").left_out
+    assert ["may have taken it to another provider" in why for why in left_out] == [True] * may_move
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b'{"schema": 2}', b"[1]"])
 def test_papers_that_are_none(begun: Begun, content: bytes) -> None:
     _replace(begun.at / papers.AT, content)
