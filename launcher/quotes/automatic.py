@@ -251,7 +251,8 @@ def _fits_nowhere(found: Sequence[Candidate]) -> NoReturn:
     held = [one for one in found if one.quote.memory is not None]
     if not held:
         raise Refused(
-            "no offer is of a GPU whose figures are known", hint="ask for one with -g GPU"
+            "there is no offer that could be estimated, of any backend that could be asked",
+            hint="ftlaunch check says what each backend still needs; a GPU is named with -g GPU",
         )
     best = min(held, key=_lacks)
     raise Refused(
