@@ -85,7 +85,7 @@ class Hooks:
         for call in self.admin("state")["calls"]:
             if call["running"]:
                 more = {"grace": 5.0} if fault["do"] == "preempt" else {}
-                self.admin(fault["do"], call=call["id"], **more)
+                self.admin(fault["do"], call=call["id"], rank=0, **more)
         self.note("struck")
 
     def pass_by(self, name: str, when: str) -> None:
