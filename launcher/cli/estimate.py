@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import gc
 import json
-import shlex
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from launcher.cli import counting, model_shape, options
+from launcher.cli import counting, model_shape, options, quotes_view
 from launcher.plan_text import hardware
 
 if TYPE_CHECKING:
+    from backends.offer import Need
     from launcher.quotes.advice import Advice
-    from launcher.quotes.quote import Quote
-    from launcher.quotes.workload import Workload
-
-_SHOWN = 12
+    from launcher.quotes.quote import Caps, Quote
+    from launcher.recipe.model import Budget
 
 
 @click.command()
@@ -101,8 +98,14 @@ def estimate(
     if count and tokens is None:
         counting.first(found)
     work = workload.of(found, shape=shape, tokens=tokens)
-    nodes = found.launch.hardware.nodes
-    need = Need(gpus=gpus, spot=spot, regions=regions, every_count=not gpus, nodes=nodes)
+    hardware = found.launch.hardware
+    need = Need(
+        gpus=gpus,
+        spot=spot or hardware.spot,
+        regions=regions or hardware.regions,
+        every_count=not gpus,
+        nodes=hardware.nodes,
+    )
     names = [backend] if backend and backend != AUTO else None
     there = market.of(names, need, live=live)
     nothing.require_known(names, need, there)
@@ -115,19 +118,24 @@ def estimate(
     quoted = quote.all_of(work, wanted, hub=hub, learned=learned)
     quotes = quote.ordered(quoted, sort)  # type: ignore[arg-type]
     fitting = [one for one in quotes if one.fits in {"yes", "tight"}]
-    caps = quote.Caps(max_price, max_cost, max_duration)
+    caps = _limits(found.launch.budget, quote.Caps(max_price, max_cost, max_duration))
     kept = [one for one in fitting if not quote.above(one, caps)]
     shown = quotes if everything else kept
     if as_json:
-        rows = [_document(one, market.now()) for one in shown]
-        click.echo(json.dumps({**_of(work), "quotes": rows, "silent": there.silent}, indent=2))
+        rows = [quotes_view.document(one, market.now()) for one in shown]
+        click.echo(
+            json.dumps(
+                {**quotes_view.facts(work), "quotes": rows, "silent": there.silent}, indent=2
+            )
+        )
         _require(quotes, fitting, kept, [])
         return 0
-    _heading(work)
-    rows_shown = shown if everything else _few(shown)
+    quotes_view.heading(work)
+    _narrowed(need, caps, spot, regions, max_price, max_cost, max_duration)
+    rows_shown = shown if everything else quotes_view.few(shown)
     if rows_shown:
-        _table(rows_shown, market.now())
-        _learned(rows_shown)
+        quotes_view.table(rows_shown, market.now())
+        quotes_view.learned(rows_shown)
     if len(there.offers) > len(rows_shown):
         click.echo(f"the best of {len(there.offers):,} offers; every one of them: --all")
     told = advice.advice(
@@ -141,104 +149,40 @@ def estimate(
         learned=learned,
     )
     if fitting:
-        _advise(told, fitting[0])
+        quotes_view.advise(told, fitting[0])
     for sentence in there.silent:
         click.echo(f"  {sentence}", err=True)
     if explain and (shown or quotes):
-        _explain((shown or quotes)[0])
+        quotes_view.explain((shown or quotes)[0])
     _require(quotes, fitting, kept, told)
     return 0
 
 
-def _of(work: Workload) -> dict[str, Any]:
-    data = work.data
-    return {
-        "model": {
-            "name": work.shape.name,
-            "params": work.shape.params,
-            "source": work.shape.source,
-        },
-        "why_no_data": work.why_no_data or None,
-        "data": None
-        if data is None
-        else {"rows": data.rows, "tokens": data.tokens, "longest": data.longest, "how": data.how},
-    }
+def _limits(budget: Budget, given: Caps) -> Caps:
+    """Those of the options, and the recipe's own where none is given."""
+    from launcher.quotes.quote import Caps
 
-
-def _heading(work: Workload) -> None:
-    click.echo(f"model: {work.shape.name}, {work.shape.params / 1e9:.2f}B ({work.shape.source})")
-    data = work.data
-    if data is None:
-        most = work.schedule.max_steps
-        steps = "" if most is None else f"; max_steps is {most}"
-        click.echo(f"data:  not known: {work.why_no_data}{steps} (say it with --tokens)")
-        return
-    click.echo(f"data:  {data.rows:,} rows, {data.tokens:,} tokens an epoch ({data.how})")
-
-
-def _few(quotes: list[Quote]) -> list[Quote]:
-    """Of each kind of GPU at each backend the best number; of each backend one at least."""
-    kinds: dict[tuple[str, str | None], Quote] = {}
-    for one in quotes:
-        kinds.setdefault((one.priced.backend, one.offer.gpu), one)
-    best = list(kinds.values())
-    first = {id(one) for one in {one.priced.backend: one for one in reversed(best)}.values()}
-    return [one for number, one in enumerate(best) if number < _SHOWN or id(one) in first]
-
-
-def _table(quotes: list[Quote], now: datetime) -> None:
-    from launcher.cli.tables import table
-
-    heading = ("", "BACKEND", "WHERE", "GPU", "MEMORY", "FITS", "TIME", "WHOLE JOB", "AN HOUR")
-    rows: list[tuple[str, ...]] = [(*heading, "PRICES")]
-    best: set[str] = set()
-    for number, one in enumerate(quotes):
-        mark = ""
-        if one.fits in {"yes", "tight"} and one.priced.backend not in best:
-            best.add(one.priced.backend)
-            mark = "**" if number == 0 else "*"
-        rows.append((mark, *_row(one), _age(one, now)))
-    table(rows)
-    click.echo("** the first that fits, * the first of its backend; ranges hold in 4 of 5 cases")
-
-
-def _learned(quotes: list[Quote]) -> None:
-    """On which GPUs the estimate was drawn to what your own runs took."""
-    from launcher.quotes.words import drawn
-
-    told = {
-        f"{one.offer.gpu} x {one.offer.count}: {text}": None
-        for one in quotes
-        if (text := drawn(one.pace, one.held))
-    }
-    for line in told:
-        click.echo(f"  {line}")
-
-
-def _row(one: Quote) -> tuple[str, ...]:
-    from launcher.quotes.words import hourly, money, time_words
-
-    offer = one.offer
-    held = one.memory
-    gpu = hardware(offer) if offer.gpu else "no GPU"
-    memory = "" if held is None else f"{held.nvml.middle:.0f} of {held.usable:.0f} GiB"
-    spot = ", spot" if offer.spot else ""
-    return (
-        one.priced.backend,
-        f"{offer.region or '-'}{spot}",
-        gpu,
-        memory,
-        one.fits,
-        "" if one.hours is None else time_words(one.hours),
-        "" if one.cost is None else money(one.cost),
-        hourly(offer),
+    return Caps(
+        given.price or budget.max_price,
+        given.cost or budget.max_cost,
+        given.duration or budget.max_duration,
     )
 
 
-def _age(one: Quote, now: datetime) -> str:
-    read = one.offer.read_at
-    day = "of an unknown day" if read is None else f"{read:%Y-%m-%d}"
-    return f"{day}, old" if one.priced.is_stale(now) else day
+def _narrowed(need: Need, caps: Caps, *given: object) -> None:
+    """Tell what the recipe itself narrows the offers by, where no option says otherwise."""
+    asks = (
+        ("spot capacity", need.spot),
+        (f"regions: {', '.join(need.regions)}", need.regions),
+        (f"max_price: {caps.price}", caps.price),
+        (f"max_cost: {caps.cost}", caps.cost),
+        (f"max_duration: {caps.duration}", caps.duration),
+    )
+    told = [
+        words for (words, asked), option in zip(asks, given, strict=True) if asked and not option
+    ]
+    if told:
+        click.echo(f"the recipe asks for {'; '.join(told)}")
 
 
 def _require(
@@ -275,82 +219,7 @@ def _require(
         f"it fits nowhere: on {hardware(best.offer)} it lacks "
         f"{max(over, 0.1):.{0 if over >= 10 else 1}f} GiB on each GPU "
         f"({held.nvml.middle:.0f} of {held.usable:.0f})",
-        hint="\n".join(["it would fit with:", *_changes(told, None)])
+        hint="\n".join(["it would fit with:", *quotes_view.changes(told, None)])
         if told
         else "no change that is known here is enough: take a smaller model or shorter rows",
     )
-
-
-def _advise(found: list[Advice], best: Quote) -> None:
-    """What would make it cheaper, each to be pasted."""
-    if found:
-        click.echo("cheaper:")
-    for line in _changes(found, best):
-        click.echo(f"  {line}")
-
-
-def _changes(found: list[Advice], best: Quote | None) -> Iterator[str]:
-    for one in found:
-        offer, cost, held = one.best.offer, one.best.cost, one.best.memory
-        dollars = "" if cost is None else f", {cost[1]}"
-        if best is not None and best.cost is not None and cost is not None:
-            dollars += f" instead of {best.cost[1]}"
-        memory = "" if held is None else f" ({held.nvml.middle:.0f} of {held.usable:.0f} GiB)"
-        where = f"{hardware(offer)} at {one.best.priced.backend}"
-        yield f"{one.change.what}: {where}{memory}{dollars} ({one.change.price})"
-        yield "  " + " ".join(f"--set {shlex.quote(each)}" for each in one.change.sets)
-
-
-def _explain(one: Quote) -> None:
-    click.echo(f"\n{hardware(one.offer)} at {one.priced.backend}:")
-    if one.memory is not None:
-        click.echo(f"  memory at its most ({one.memory.phase}), GiB:")
-        for name, amount in one.memory.terms.items():
-            if amount >= 0.005:
-                click.echo(f"    {name:<12} {amount:8.2f}")
-    from launcher.quotes.words import drawn
-
-    if learned := drawn(one.pace, one.held):
-        click.echo(f"  {learned}")
-    for name, took in one.phases.items():
-        if took.high:
-            click.echo(
-                f"  {name:<12} {took.middle / 60:7.1f} min "
-                f"({took.low / 60:.1f} to {took.high / 60:.1f})"
-            )
-
-
-def _document(one: Quote, now: datetime) -> dict[str, Any]:
-    offer, held = one.offer, one.memory
-    return {
-        "backend": one.priced.backend,
-        "region": offer.region,
-        "gpu": offer.gpu,
-        "count": offer.count,
-        "nodes": offer.nodes,
-        "spot": offer.spot,
-        "fits": one.fits,
-        "memory_gib": None
-        if held is None
-        else {"low": held.nvml.low, "likely": held.nvml.middle, "high": held.nvml.high},
-        "usable_gib": None if held is None else held.usable,
-        "hours": None
-        if one.hours is None
-        else {"low": one.hours.low, "likely": one.hours.middle, "high": one.hours.high},
-        "cost": None
-        if one.cost is None
-        else dict(zip(("low", "likely", "high"), (str(m.amount) for m in one.cost), strict=True)),
-        "currency": offer.price.currency,
-        "price_per_hour": str(offer.price.amount),
-        "usd_per_hour": None if (usd := offer.dollars(offer.price)) is None else str(usd),
-        "stale": one.priced.is_stale(now),
-        "learned": {
-            "runs": max(one.pace.runs, one.held.runs),
-            "time_factor": one.pace.factor,
-            "time_weight": one.pace.weight,
-            "memory_factor": one.held.factor,
-            "memory_weight": one.held.weight,
-        },
-        "source": offer.source,
-        "read_at": None if offer.read_at is None else offer.read_at.isoformat(),
-    }

@@ -5,6 +5,6 @@ smaller ones, of which only the generation is known, stand in `generation`.
 """
 
 from launcher.gpus.generation import capability, spelled
-from launcher.gpus.table import GpuKind, find, kinds
+from launcher.gpus.table import GpuKind, find, kinds, known, near
 
-__all__ = ["GpuKind", "capability", "find", "kinds", "spelled"]
+__all__ = ["GpuKind", "capability", "find", "kinds", "known", "near", "spelled"]

@@ -113,10 +113,13 @@ def find(name: str, memory_gib: float | None = None) -> GpuKind:
         kind = known(name)
     if kind is not None:
         return kind
-    every, names = _table()
-    plain = _plain(name)
-    near = difflib.get_close_matches(plain, list(names), n=3, cutoff=0.5)
-    close = list(dict.fromkeys(names[each].name for each in near)) or list(every)
     raise BadInput(
-        f"no figures are known of a GPU called {name!r}", hint=f"known are {', '.join(close)}"
+        f"no figures are known of a GPU called {name!r}", hint=f"known are {', '.join(near(name))}"
     )
+
+
+def near(name: str) -> tuple[str, ...]:
+    """The kinds of the table whose names come near, the nearest first; all of them for none."""
+    every, names = _table()
+    close = difflib.get_close_matches(_plain(name), list(names), n=3, cutoff=0.5)
+    return tuple(dict.fromkeys(names[each].name for each in close)) or tuple(every)

@@ -84,6 +84,7 @@ CHECKS: tuple[Check, ...] = (
 """In the order of what it makes sense to mend first; reading the data, the slowest, is last."""
 
 ON_TARGET: tuple[Check, ...] = (
+    target.unknown,
     target.capabilities,
     target.spread,
     target.too_many_gpus,

@@ -70,6 +70,17 @@ _ATTENTIONS = {
 _OPTIMIZERS = {"ao_adamw_fp8": ((8, 9), "adamw_torch_fused")}
 
 
+def unknown(look: Look) -> Iterator[Problem]:
+    """A GPU that nothing is known of: a new one, or a slip of the hand."""
+    if look.gpu is not None and gpus.capability(look.gpu) is None and gpus.known(look.gpu) is None:
+        yield Problem(
+            "warning",
+            look.recipe.origin,
+            f"no GPU called {shown(look.gpu)} is known here: what it can do is not checked",
+            f"known are {', '.join(gpus.near(look.gpu))}",
+        )
+
+
 def capabilities(look: Look) -> Iterator[Problem]:
     """What the GPU's generation does not have."""
     if look.gpu is None or (has := gpus.capability(look.gpu)) is None:

@@ -17,6 +17,13 @@ def time_words(hours: Range) -> str:
     return f"{hours.middle:.1f} h ({hours.low:.1f} to {hours.high:.1f})"
 
 
+def parameters(count: int) -> str:
+    """The size of a model: `8.03B`, `135M`, `0.21M`."""
+    if count >= 1e9:
+        return f"{count / 1e9:.2f}B"
+    return f"{count / 1e6:.0f}M" if count >= 1e7 else f"{count / 1e6:.2f}M"
+
+
 def hourly(offer: Offer) -> str:
     """`$0.45`, or `INR 38.72 ($0.45)` where the account pays in another currency."""
     return str(offer.price) if offer.usd is None else f"{offer.price} ({offer.usd})"

@@ -72,6 +72,14 @@ def test_what_a_generation_of_gpus_lacks(on: On, line: str, lacks: str, has: str
     assert on(text, (has, 1), (lacks, 1)) == [problem]
 
 
+def test_a_gpu_that_nobody_knows_is_told_of(on: On) -> None:
+    (problem,) = on(GOOD, ("A10O", 1))
+    assert problem.severity == "warning"
+    assert "A10O" in problem.message
+    assert "A100" in str(problem.fix)
+    assert on(GOOD, ("MI300X", 1), ("H100!", 1), ("rtx 6000 ada", 1)) == []
+
+
 def test_what_is_left_to_axolotl_is_not_refused(on: On) -> None:
     assert on(GOOD + "bf16: auto\ntf32: auto\nsdp_attention: true\n", ("T4", 1)) == []
 

@@ -12,6 +12,7 @@ import yaml
 from backends.modal import clusters
 from launcher.cli import cli
 from launcher.cli.ending import run as command
+from launcher.quotes import words
 
 BIG = {
     "base_model": "meta-llama/Llama-3.1-70B",
@@ -65,6 +66,36 @@ def test_several_nodes_are_counted_and_told(
     code, _, err = ask(capsys, recipe(apart, config), "-b", "jarvis")
     assert code == 5
     assert "jarvis has no GPU on 2 machines" in err
+
+
+def test_what_the_recipe_itself_asks_for_narrows_the_list(
+    capsys: pytest.CaptureFixture[str], apart: Path
+) -> None:
+    config = {"config": "quickstart", "hardware": {"spot": True}, "budget": {"max_price": 0.5}}
+    asked = recipe(apart, config)
+    code, out, _ = ask(capsys, asked, "--json")
+    assert code == 0
+    rows = json.loads(out)["quotes"]
+    assert rows
+    assert all(
+        row["spot"] and float(row["usd_per_hour"] or row["price_per_hour"]) <= 0.5 for row in rows
+    )
+    _, out, _ = ask(capsys, asked)
+    assert "the recipe asks for spot capacity; max_price: 0.5" in out
+    code, out, _ = ask(capsys, asked, "--max-price", "2")
+    assert code == 0
+    assert "the recipe asks for spot capacity\n" in out
+    code, _, err = ask(capsys, asked, "--max-price", "0.001")
+    assert code != 0
+    assert "nothing that fits keeps to the limits" in err
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [(8_030_261_248, "8.03B"), (134_515_008, "135M"), (2_123_456, "2.12M"), (212_000, "0.21M")],
+)
+def test_the_size_of_a_model_is_never_nothing(count: int, told: str) -> None:
+    assert words.parameters(count) == told
 
 
 def test_as_data_every_offer_has_a_range_of_time_and_money(
