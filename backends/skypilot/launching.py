@@ -63,7 +63,7 @@ class Launching:
             if known.jobs[job.name].stage is Stage.STARTED:
                 on_lease(found := lease_of(known, job.name))
                 return found
-        self._server.require_answer()
+        self._server.await_answer()
         cluster = known or self._beside(job) or self._new(job, offer)
         with self._records.claim(cluster.name):
             cluster = self._records.get(cluster.name) or cluster

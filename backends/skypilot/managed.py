@@ -76,7 +76,7 @@ class ManagedJobs:
             if known.jobs[job.name].stage is Stage.STARTED:
                 on_lease(found := lease_of(known, job.name))
                 return found
-        self._server.require_answer()
+        self._server.await_answer()
         self._require_attached(job)
         cluster = known or self._new(job, offer)
         cluster = self._records.save(replace(cluster, price=str(offer.price.amount)))

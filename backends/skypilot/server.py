@@ -138,6 +138,10 @@ class Server:
         if said != "healthy":
             raise Unreachable(f"the SkyPilot API server at {url} says: {said}", hint=AGAIN)
 
+    def await_answer(self) -> None:
+        """The same, through a silence: a run that is under way is not lost to a restart of it."""
+        _patiently(self.require_answer, _SHORT_S)
+
     # ── what can be had ───────────────────────────────────────────────────────────────────────
 
     def enabled_clouds(self) -> list[str]:

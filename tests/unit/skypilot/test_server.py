@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
+import time
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -69,6 +72,42 @@ def test_a_server_that_is_not_there_is_unreachable_and_is_not_started(tmp_path: 
     with pytest.raises(Unreachable, match="no SkyPilot API server answers") as raised:
         server.require_answer()
     assert "sky api start" in raised.value.hint
+
+
+class _Well(BaseHTTPRequestHandler):
+    """Says that it is well."""
+
+    def do_GET(self) -> None:
+        body = b'{"status": "healthy"}'
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_run_that_is_under_way_waits_for_a_server_that_restarts(tmp_path: Path) -> None:
+    made = HTTPServer(("127.0.0.1", 0), _Well, bind_and_activate=False)
+    made.server_bind()  # the port is ours, and nobody listens there yet
+    url = f"http://127.0.0.1:{made.server_address[1]}"
+    server = Server({"HOME": str(tmp_path), "SKYPILOT_API_SERVER_ENDPOINT": url})
+    with pytest.raises(Unreachable):
+        server.require_answer()
+
+    def begin() -> None:
+        time.sleep(0.3)
+        made.server_activate()
+        made.handle_request()
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    try:
+        server.await_answer()
+    finally:
+        thread.join()
+        made.server_close()
 
 
 def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
