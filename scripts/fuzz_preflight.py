@@ -39,8 +39,14 @@ from launcher.cli.options import Gpu
 from launcher.cli.validate import validate
 
 LONGEST_S = 20.0
-"""No recipe of the corpus takes more than a fiftieth of a second."""
+"""Of the process's own time: no recipe of the corpus takes more than a fiftieth of a second."""
+SILENT_S = 10 * LONGEST_S
+"""By the clock, for what waits and works nothing: a busy machine gives a process little time."""
 
+_TIMERS = (
+    (signal.ITIMER_PROF, signal.SIGPROF, LONGEST_S),
+    (signal.ITIMER_REAL, signal.SIGALRM, SILENT_S),
+)
 GPUS = ("A100-80GB", "T4", "H100", "cpu", "Zeus", "")
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -213,16 +219,19 @@ def watched() -> Iterator[None]:
     def hung(_signal: int, _frame: FrameType | None) -> None:
         raise Hung(f"a look took longer than {LONGEST_S:.0f} seconds")
 
-    before = signal.signal(signal.SIGALRM, hung)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
+    before = [(number, signal.signal(number, hung)) for _, number, _ in _TIMERS]
+    for timer, _, seconds in _TIMERS:
+        signal.setitimer(timer, seconds)
     WATCH.deeds.clear()
     WATCH.on = True
     try:
         yield
     finally:
         WATCH.on = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for timer, _, _ in _TIMERS:
+            signal.setitimer(timer, 0)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def look(mutant: Mutant, folder: Path) -> None:
