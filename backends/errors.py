@@ -25,13 +25,19 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from backends.lease import Lease
+    from backends.offer import Money
 
 
 class FtlaunchError(Exception):
-    """Root of the tree; never raised as it is."""
+    """Root of the tree; never raised as it is.
+
+    billed  of a launch that came to nothing: what its machine has cost until it was let go of, by
+            its price and the clock; None: there was none, or nobody knows
+    """
 
     exit_code: ClassVar[int] = 1
     transient: ClassVar[bool] = False
+    billed: Money | None = None
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

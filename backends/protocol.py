@@ -86,7 +86,8 @@ class Backend(Protocol):
 
         Raises NotLaunched (nothing runs, nothing bills), Unsure (it may), or Refused for a job that
         this backend cannot hold (Unsupported), or that asks for a kept secret which is not there.
-        Those, and nothing else.
+        Those, and nothing else. `billed` of the error says what a machine that was made for it, and
+        is gone again, has cost.
         """
 
     def leases(self) -> Sequence[Lease]:

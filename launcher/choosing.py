@@ -71,6 +71,15 @@ def _affordable(offers: Sequence[Offer], cap: Decimal | None) -> Offer:
     return first
 
 
+def apart(need: Need) -> list[Need]:
+    """One for each kind of GPU: a provider that ranks them itself would hide the second."""
+    if need.cpu_only:
+        return [need]
+    if need.gpus:
+        return [replace(need, gpus=(one,)) for one in need.gpus]
+    return [replace(need, every_count=True)]
+
+
 def time_for(cost: Decimal, offer: Offer) -> timedelta:
     """How long an offer can be held for so many dollars. Raises Capped for another currency."""
     if offer.price.currency != "USD":

@@ -22,7 +22,7 @@ from backends.jarvis.records import Box, Held, JobNote, Records, Stage
 from backends.jarvis.tags import name_of
 from backends.job import Attached, Files, Job
 from backends.lease import Lease
-from backends.offer import Offer
+from backends.offer import Money, Offer
 from backends.protocol import Progress
 from backends.ssh.surroundings import plan_software
 
@@ -197,12 +197,12 @@ class Launching:
         """Leave nothing of a launch that failed; what is to be raised."""
         box = self._records.box(box.key) or box
         try:
-            self._machines.destroy(box)
+            box = self._machines.destroy(box)
         except MayStillBill as doubt:
             told = f"the launch failed, and {doubt.message}"
             return Unsure(told, intent=job.name, lease=found, hint=doubt.hint)
         self._records.forget(box)
-        return _as_launch_error(error)
+        return _as_launch_error(error, self._billed(box, job))
 
     def _undone_beside(
         self, box: Box, job: Job, found: Lease, error: BaseException
@@ -215,21 +215,32 @@ class Launching:
                     self._reach.workplace(box).undo(job.name)
         except FtlaunchError:
             pass  # what it left on the machine goes with the machine
+        billed = self._billed(box, job)
         box = self._records.save(box.without(job.name))
         try:
             self._letting_go.settle(box)
         except MayStillBill as doubt:
             told = f"the launch failed, and {doubt.message}"
             return Unsure(told, intent=job.name, lease=found, hint=doubt.hint)
-        return _as_launch_error(error)
+        return _as_launch_error(error, billed)
+
+    def _billed(self, box: Box, job: Job) -> Money:
+        """What a machine has cost since the job came to it."""
+        spent = box.cost(self._clock()) - Decimal(box.jobs[job.name].before)
+        return Money(max(spent, Decimal(0)), box.currency)
 
 
-def _as_launch_error(error: BaseException) -> BaseException:
-    if isinstance(error, (NotLaunched, Refused, Unsure)) or not isinstance(error, Exception):
+def _as_launch_error(error: BaseException, billed: Money) -> BaseException:
+    if not isinstance(error, Exception):
         return error
-    if isinstance(error, FtlaunchError):
-        return NotLaunched(error.message, hint=error.hint)
-    return NotLaunched(f"the launch failed: {error}", hint="nothing was left behind")
+    if isinstance(error, (NotLaunched, Refused, Unsure)):
+        told: FtlaunchError = error
+    elif isinstance(error, FtlaunchError):
+        told = NotLaunched(error.message, hint=error.hint)
+    else:
+        told = NotLaunched(f"the launch failed: {error}", hint="nothing was left behind")
+    told.billed = billed
+    return told
 
 
 def require_same(box: Box, job: Job) -> None:

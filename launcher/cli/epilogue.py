@@ -33,7 +33,9 @@ def reason(jobs: Sequence[JobRecord]) -> str:
 
 
 def _money(run: RunRecord, jobs: Sequence[JobRecord]) -> list[str]:
-    rented = [job for job in jobs if job.launched_at and bills(offer_from_json(job.offer))]
+    # What was refused may have had a machine for a while.
+    had = [job for job in jobs if job.launched_at or job.cost]
+    rented = [job for job in had if bills(offer_from_json(job.offer))]
     if not rented:
         return []
     costs = spent.total(job.cost for job in rented)

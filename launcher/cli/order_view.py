@@ -91,8 +91,10 @@ def told(store: Store, run: RunRecord) -> list[dict[str, Any]]:
         {**event.data["refused"], "state": "refused", "why": event.data["why"]} for event in events
     ]
     trained = [job for job in store.jobs(run.id) if job.kind == "train"][-1:]
+    note = events[-1].data.get("note", "") if events else ""
     rows += [
-        {**_offer(job.backend, offer_from_json(job.offer)), "state": "taken"} for job in trained
+        {**_offer(job.backend, offer_from_json(job.offer)), "state": "taken", "why": note}
+        for job in trained
     ]
     rows += [{**_offer(one.backend, one.offer), "state": "next"} for one in settled.elsewhere]
     return rows + [{"state": "left out", "why": why} for why in settled.left_out]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NoReturn
 
 from backends import registry
@@ -88,7 +88,7 @@ def order(
         one
         for name in registry.names()
         if only in {None, name}
-        for one in market.ask(name, _needs(need))
+        for one in market.ask(name, choosing.apart(need))
     ]
     nothing.require_known(None, need, Market([one.priced for one in found]))
     if not found:
@@ -101,15 +101,6 @@ def order(
     if not kept:
         _capped(min(fitting, key=_key))
     return Order(tuple(_few(sorted(kept, key=_key))), tuple(dict.fromkeys(market.left_out)))
-
-
-def _needs(need: Need) -> list[Need]:
-    """One for each kind: a provider that ranks them itself would hide the second."""
-    if need.cpu_only:
-        return [need]
-    if need.gpus:
-        return [replace(need, gpus=(one,)) for one in need.gpus]
-    return [replace(need, every_count=True)]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from backends.errors import FtlaunchError, MayStillBill, NoCapacity, Unsure
 from backends.lease import Phase
 from launcher import places
-from launcher.run import closing, given, measuring, spec
+from launcher.run import closing, given, marks, measuring, spec
 from launcher.run.desk import Desk
 from launcher.run.launching import Told, launched
 from launcher.run.loaded import Backends
@@ -214,8 +214,9 @@ class Conductor:
         if fatal:
             self._store.set_phase(job.id, Phase.UNKNOWN, error.message)
             raise SystemExit(code)
+        cost = marks.in_vain(self._desk).get(job.id)
         self._store.mark_ended(
-            job.id, Phase.FAILED, exit_code=None, reason=error.message, cost=None
+            job.id, Phase.FAILED, exit_code=None, reason=error.message, cost=cost
         )
         try:
             closing.let_go(self._desk, self._store.job(job.id))

@@ -20,6 +20,7 @@ from backends.errors import (
 )
 from backends.job import Job, LocalTree, Secrets
 from backends.lease import Lease, Phase
+from backends.offer import Money
 from backends.protocol import Progress
 from launcher import places
 from launcher.on_finish import ending
@@ -100,7 +101,10 @@ def _patiently(
         try:
             made = _unless_stopped(desk, job, prepared, progress)
             return made, None if first is None else time.monotonic() - first
-        except NotLaunched as error:
+        except (NotLaunched, Refused) as error:
+            _note_billed(desk, job, error.billed)
+            if isinstance(error, Refused):
+                raise
             gone = isinstance(error, NoCapacity) and may_move(desk, job)
             if gone or not error.transient or time.monotonic() > end:
                 raise
@@ -108,6 +112,14 @@ def _patiently(
         time.sleep(pause)
         first = None
         pause = min(30.0, 2 * pause)
+
+
+def _note_billed(desk: Desk, job: JobRecord, cost: Money | None) -> None:
+    """What a machine cost that was made and let go of again: it counts under the run's limits."""
+    if cost is not None and cost.amount:
+        text = f"what was rented for {job.kind} is let go of again; it has cost {cost}"
+        amount = {"amount": str(cost.amount), "currency": cost.currency}
+        desk.say(marks.IN_VAIN, text, job, **amount)
 
 
 def _unless_stopped(desk: Desk, job: JobRecord, prepared: Job, progress: Progress) -> Lease | None:

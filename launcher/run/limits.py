@@ -43,14 +43,24 @@ def left(desk: Desk, job: JobRecord) -> Left:
     """What is left for this job, before it has begun.
 
     A training and what was planned with it share the limits, over all places that it was moved to;
-    what was asked for later, and every new training, has the whole of them.
+    what was asked for later, and every new training, has the whole of them. What launches have cost
+    that came to nothing counts as well.
     """
-    shared = _shared(desk, job)
+    refused = marks.moved(desk)
+    shared = _shared(desk, job, refused)
+    worked = [one for one in shared if one.id not in refused and one.id != job.id]
     duration, cost = desk.wanted(job).deadline or desk.settled.max_duration, desk.settled.max_cost
     return Left(
-        None if duration is None else duration - sum(map(_lasted, shared), timedelta()),
-        None if cost is None else cost - sum(map(spent, shared), Decimal(0)),
+        None if duration is None else duration - sum(map(_lasted, worked), timedelta()),
+        None if cost is None else cost - sum(map(spent, worked), Decimal(0)) - _vain(desk, shared),
     )
+
+
+def _vain(desk: Desk, shared: Sequence[JobRecord]) -> Decimal:
+    """Dollars: where an account pays in others there is no such limit."""
+    costs = marks.in_vain(desk)
+    found = [costs[job.id] for job in shared if job.id in costs]
+    return sum((cost.amount for cost in found if cost.currency == "USD"), Decimal(0))
 
 
 def allow(left: Left, there: Elsewhere) -> bool:
@@ -89,16 +99,15 @@ def _require(something_left: bool, limit: str, desk: Desk, job: JobRecord) -> No
         )
 
 
-def _shared(desk: Desk, job: JobRecord) -> Sequence[JobRecord]:
-    """The earlier jobs that the limits are shared with. What was refused had no machine."""
+def _shared(desk: Desk, job: JobRecord, refused: set[int]) -> Sequence[JobRecord]:
+    """The jobs until this one that the limits are shared with, those that were refused as well."""
     jobs = [j for j in desk.store.jobs(desk.run.id) if j.id <= job.id and counts(j)]
-    refused = marks.moved(desk)
     began = _began(desk, jobs)
     while before := [j for j in jobs if j.id < began]:
         if before[-1].id not in refused:
             break
         began = _began(desk, before)  # it was moved from there
-    return [j for j in jobs if began <= j.id < job.id and j.id not in refused]
+    return [j for j in jobs if began <= j.id]
 
 
 def _began(desk: Desk, jobs: Sequence[JobRecord]) -> int:

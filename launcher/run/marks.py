@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from backends.errors import MayStillBill
+from backends.offer import Money
 
 if TYPE_CHECKING:  # whoever only tells of events needs none of what a desk needs
     from launcher.run.desk import Desk
@@ -25,6 +27,12 @@ CUT_SHORT = "cut short"
 LEAVING = "leaving"
 """A job without capacity is about to be let go of, for the run's next offer; the data say why."""
 
+IN_VAIN = "in vain"
+"""What a launch that came to nothing had made is gone again; the data say what it has cost."""
+
+STAYS = "stays"
+"""A queue would be left for another offer, and none can be had that keeps the limits."""
+
 QUIET = frozenset({BEGUN, LEAVING})
 """What is written down for conductors, and told to nobody."""
 
@@ -44,6 +52,17 @@ def why_left(desk: Desk, job: JobRecord) -> str | None:
     """Why the job is being left; None where it is not."""
     left = (event for event in _of(desk, job) if event.kind == LEAVING)
     return next((str(event.data["why"]) for event in left), None)
+
+
+def in_vain(desk: Desk) -> dict[int, Money]:
+    """What the run's jobs have cost in launches that came to nothing, by job."""
+    found: dict[int, Money] = {}
+    for event in desk.store.events(desk.run.id):
+        if event.kind == IN_VAIN and event.job_id is not None:
+            cost = Money(Decimal(str(event.data["amount"])), str(event.data["currency"]))
+            before = found.get(event.job_id)
+            found[event.job_id] = cost if before is None else before + cost
+    return found
 
 
 def was_in_doubt(desk: Desk, job: JobRecord) -> bool:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from backends.errors import NoCapacity
 from backends.lease import Keep, Observation, Phase
 from backends.offer import Need, Offer
 from backends.protocol import Progress
 from launcher.plan_text import hardware
-from launcher.run import adding, limits, marks, placing, spec
+from launcher.run import adding, marks, next_offer, placing, spec
 from launcher.run.desk import Desk
-from launcher.run.marks import BEGUN, LEAVING, MOVED
-from launcher.run.spec import Elsewhere, RunSpec, offer_from_json
+from launcher.run.marks import BEGUN, LEAVING, MOVED, STAYS
+from launcher.run.next_offer import Next
+from launcher.run.spec import RunSpec, offer_from_json
 from launcher.store import JobRecord
 
 WAIT = timedelta(minutes=10)
@@ -28,8 +30,13 @@ def may_move(desk: Desk, job: JobRecord) -> bool:
     """Whether a job that finds no capacity goes elsewhere, with the run.
 
     A resumed training stays with its checkpoint, and what follows a training with its machine. It
-    stays as well where no other offer likely keeps to what is left of the limits.
+    stays as well where no other offer can be had that likely keeps to what is left of the limits.
     """
+    return _is_free(desk, job) and next_offer.choose(desk, job).there is not None
+
+
+def _is_free(desk: Desk, job: JobRecord) -> bool:
+    """Whether it may, where there is an offer that can be had."""
     if not desk.settled.elsewhere or job.kind not in {"preprocess", "train"}:
         return False
     if any(attach.anyhow for attach in desk.wanted(job).attach):
@@ -38,14 +45,7 @@ def may_move(desk: Desk, job: JobRecord) -> bool:
     others = [one for one in desk.store.jobs(desk.run.id) if one.id not in apart]
     if any(one.kind == "train" and one.launched_at is not None for one in others):
         return False
-    return _number(desk, job) is not None and not marks.was_in_doubt(desk, job)
-
-
-def _number(desk: Desk, job: JobRecord) -> int | None:
-    """Which of its other offers the run goes to next: the first that the limits still allow."""
-    left = limits.left(desk, job)
-    elsewhere = enumerate(desk.settled.elsewhere)
-    return next((number for number, one in elsewhere if limits.allow(left, one)), None)
+    return not marks.was_in_doubt(desk, job)
 
 
 def require_patience(desk: Desk, job: JobRecord, seen: Observation) -> None:
@@ -59,11 +59,22 @@ def require_patience(desk: Desk, job: JobRecord, seen: Observation) -> None:
     patience = desk.settled.max_wait or WAIT
     if not offer.ends or datetime.now(UTC) - job.launched_at < patience:
         return
-    if may_move(desk, job) and not marks.has(desk, job, BEGUN):
+    if marks.has(desk, job, BEGUN) or not _is_free(desk, job):
+        return
+    if (following := next_offer.choose(desk, job)).there is None:
+        _tell_it_stays(desk, job, following)
+    else:
         seconds = patience.total_seconds()
         long = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
         wanted = hardware(offer) if offer.gpu else "machine without a GPU"
         raise NoCapacity(f"no {wanted} was free for it in {long}")
+
+
+def _tell_it_stays(desk: Desk, job: JobRecord, following: Next) -> None:
+    """Once: the offers are asked again all the while."""
+    if not marks.has(desk, job, STAYS):
+        why = "; ".join(following.passed)
+        desk.say(STAYS, f"{job.kind} stays in its queue, the others are passed over: {why}", job)
 
 
 def go_on_leaving(desk: Desk, job: JobRecord, seen: Observation | None = None) -> None:
@@ -96,10 +107,12 @@ def move(desk: Desk, job: JobRecord, error: NoCapacity, progress: Progress) -> b
     Raises MayStillBill when the end of what was there is not confirmed, and what an environment
     for this machine raises where it is the next.
     """
-    number = _number(desk, job)
-    if number is None or not may_move(desk, job):
+    if not _is_free(desk, job):
         return False
-    passed, following = desk.settled.elsewhere[:number], desk.settled.elsewhere[number]
+    following = next_offer.choose(desk, job)
+    if following.there is None:
+        _write_passed(desk, following)
+        return False
     if marks.why_left(desk, job) is None:
         desk.say(LEAVING, f"{job.kind} leaves {job.backend}", job, why=error.message)
     if job.lease is not None:
@@ -108,43 +121,46 @@ def move(desk: Desk, job: JobRecord, error: NoCapacity, progress: Progress) -> b
         desk.run.id,
         desk.settled,
         began=training_offer(desk, job),
-        offer=following.offer,
+        offer=following.there.offer,
         need=desk.settled.need or Need(),
         progress=progress,
     )
-    there = replace(
-        there,
-        elsewhere=desk.settled.elsewhere[number + 1 :],
-        left_out=(*desk.settled.left_out, *map(_why_passed, passed)),
-    )
-    return _written(desk, job, error, following, there)
+    there = replace(there, **_passed(desk, following))
+    return _written(desk, job, error.message, following, there)
 
 
-def _written(
-    desk: Desk, job: JobRecord, error: NoCapacity, following: Elsewhere, there: RunSpec
-) -> bool:
-    store, run = desk.store, desk.run
+def _passed(desk: Desk, following: Next) -> dict[str, Any]:
+    """What the run's record has of offers that are passed over, and of those that are left."""
+    left_out = (*desk.settled.left_out, *following.passed)
+    return {"elsewhere": following.rest, "left_out": left_out}
+
+
+def _write_passed(desk: Desk, following: Next) -> None:
+    """It goes nowhere: why is told where the run's offers are."""
+    settled = replace(desk.settled, **_passed(desk, following))
+    desk.store.move_run(desk.run.id, backend=desk.run.backend, spec=spec.run_to_json(settled))
+
+
+def _written(desk: Desk, job: JobRecord, why: str, following: Next, there: RunSpec) -> bool:
+    store, run, to = desk.store, desk.run, following.there
+    assert to is not None
+    cost = marks.in_vain(desk).get(job.id)
     with store.together():
         if any(one.stop_at is not None for one in store.jobs(run.id) if one.open):
             return False  # its end was asked for meanwhile
-        why = error.message
-        store.mark_ended(job.id, Phase.FAILED, exit_code=None, reason=why, cost=None)
+        store.mark_ended(job.id, Phase.FAILED, exit_code=None, reason=why, cost=cost)
         store.mark_closed(job.id, None)
         store.remove_unbegun(run.id)
-        store.move_run(run.id, backend=following.backend, spec=spec.run_to_json(there))
+        store.move_run(run.id, backend=to.backend, spec=spec.run_to_json(there))
         store.set_run(run.id, Phase.QUEUED)
-        adding.add_jobs(store, run, there, following.offer, backend=following.backend)
+        adding.add_jobs(store, run, there, to.offer, backend=to.backend)
         refused = _told(job.backend, training_offer(desk, job))
         text = (
-            f"{job.backend} has no capacity ({why}); next is {hardware(following.offer)} at "
-            f"{following.backend}, {following.offer.price} an hour"
+            f"{job.backend} has no capacity ({why}); next is {hardware(to.offer)} at "
+            f"{to.backend}, {following.note or f'{to.offer.price} an hour'}"
         )
-        desk.say(MOVED, text, job, refused=refused, why=why)
+        desk.say(MOVED, text, job, refused=refused, why=why, note=following.note)
     return True
-
-
-def _why_passed(one: Elsewhere) -> str:
-    return f"{one.backend}, {hardware(one.offer)}: likely above what was left of the limits"
 
 
 def _told(backend: str, offer: Offer) -> dict[str, object]:

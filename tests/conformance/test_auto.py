@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -26,9 +28,14 @@ from modal_rig import OnModal, modal
 from toy_run import Toy
 
 from backends.lease import Phase
-from backends.offer import Need, Offer
+from backends.offer import Money, Need, Offer
 from backends.registry import load
+from launcher.run import limits
 from launcher.run.conductor import conduct
+from launcher.run.desk import Desk
+from launcher.run.loaded import Backends
+from launcher.run.spec import offer_from_json, run_from_json
+from launcher.store import open_store
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -230,7 +237,7 @@ def test_killed_while_it_leaves_a_queue_it_keeps_what_has_begun_there(
     assert world.made_at_jarvis() == 0
 
 
-def test_where_nothing_is_free_anywhere_every_refusal_is_told(world: World, mine: Path) -> None:
+def test_where_nothing_is_free_anywhere_all_of_it_is_told(world: World, mine: Path) -> None:
     world.jarvis.capacity("L4", NOIDA, 0)
     with auto(mine, [("jarvis", world.at_jarvis), ("jarvis", world.at_jarvis)]) as made:
         conduct(made.run.id)
@@ -238,8 +245,81 @@ def test_where_nothing_is_free_anywhere_every_refusal_is_told(world: World, mine
         argv = [FTLAUNCH, "wait", "auto"]
         waited = subprocess.run(argv, env=made.environ, capture_output=True, check=False)
         assert waited.returncode == 5, waited.stderr
-        assert [backend for backend, _ in refusals(made)] == ["jarvis"]
+        assert "No free L4" in made.store.jobs(made.run.id)[0].reason
+        told = inspected(made)
+    assert "left out: jarvis, L4 x 1: it is not offered any more" in told
     assert world.made_at_jarvis() == 0
+
+
+def test_the_next_offer_is_asked_for_its_price_again(world: World, mine: Path) -> None:
+    world.modal.set(full=["L4"])
+    planned = replace(world.at_jarvis, price=Money(Decimal("0.10")))
+    places = [("modal", world.at_modal), ("jarvis", planned)]
+    with auto(mine, places, max_wait=timedelta(seconds=1), max_cost=Decimal(5)) as made:
+        conducted(made)
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+        job = made.store.jobs(made.run.id)[-1]
+        assert offer_from_json(job.offer).price == world.at_jarvis.price
+        told = inspected(made)
+    price = world.at_jarvis.price
+    assert f"taken: jarvis, L4 x 1 in IN2: {price} an hour now, $0.10 when it was planned" in told
+
+
+@pytest.mark.parametrize("why", ["dearer", "gone"])
+def test_a_queue_is_not_left_for_what_the_limits_forbid_or_is_gone(
+    world: World, mine: Path, why: str
+) -> None:
+    """The live price is above the cap, which the plan's was not; or there is none there now."""
+    world.modal.set(full=["L4"])
+    planned = replace(world.at_jarvis, price=Money(Decimal("0.10")))
+    if why == "gone":
+        world.jarvis.capacity("L4", NOIDA, 0)
+    places = [("modal", world.at_modal), ("jarvis", planned)]
+    caps = {} if why == "gone" else {"max_price": Decimal("0.20")}
+    with auto(mine, places, max_wait=timedelta(seconds=1), **caps) as made:
+        room = threading.Thread(target=make_room, args=(world, made.state))
+        room.start()
+        conducted(made)
+        room.join()
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+        assert made.store.run(made.run.id).backend == "modal"
+        assert starts(made) == 1
+        stays = [one.text for one in made.store.events(made.run.id) if one.kind == "stays"]
+    reason = {"dearer": "above the limit of $0.20 an hour", "gone": "it is not offered any more"}
+    assert len(stays) == 1
+    assert (
+        f"train stays in its queue, the others are passed over: jarvis, L4 x 1: {reason[why]}"
+        in (stays[0])
+    )
+    assert world.made_at_jarvis() == 0
+
+
+def make_room(world: World, state: Path) -> None:
+    """At Modal, once the run has said that it stays there."""
+    with contextlib.closing(open_store(state)) as store:
+        end = time.monotonic() + 120
+        while not any(event.kind == "stays" for event in store.events("auto1")):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    world.modal.set(full=[])
+
+
+def test_what_was_rented_in_vain_counts_under_the_limits(world: World, mine: Path) -> None:
+    world.jarvis.fate(taken=True)
+    places = [("jarvis", world.at_jarvis), ("modal", world.at_modal)]
+    with auto(mine, places, max_cost=Decimal(5)) as made:
+        conducted(made)
+        assert made.store.run(made.run.id).phase is Phase.SUCCEEDED
+        assert refusals(made) == [("jarvis", "the machine was taken away while it started")]
+        refused, taken = made.store.jobs(made.run.id)
+        assert refused.cost is not None
+        assert refused.cost.amount > 0
+        settled = run_from_json(made.store.run_spec(made.run.id))
+        desk = Desk(made.store, made.store.run(made.run.id), Backends(), settled)
+        assert limits.left(desk, taken).cost == 5 - refused.cost.amount
+        said = [one.text for one in made.store.events(made.run.id) if one.kind == "in vain"]
+        assert said == [f"what was rented for train is let go of again; it has cost {refused.cost}"]
+    assert world.made_at_jarvis() == 1
 
 
 def test_any_other_error_is_the_end_and_nobody_else_is_asked(world: World, mine: Path) -> None:

@@ -239,6 +239,7 @@ class Cloud:
         boot: float | None = None,
         home_mib: int | None = None,
         keyless: bool = False,
+        taken: bool = False,
     ) -> None:
         """What will happen to the next machines whose name matches: see `machine.Fate`."""
         if home_mib is not None and self.isolation != "namespace":
@@ -252,6 +253,7 @@ class Cloud:
             boot=boot,
             home_mib=home_mib,
             keyless=keyless,
+            taken=taken,
         )
 
     def reach(self, machine: int, how: Reach) -> None:

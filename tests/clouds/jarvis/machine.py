@@ -28,6 +28,7 @@ class Fate:
     boot      provider seconds until they run, instead of the usual
     home_mib  how small their /home is (root and namespaces only)
     keyless   the keys of the account do not reach them
+    taken     somebody else gets them the moment they run: they are Paused, without a word
     """
 
     name: str = ".*"
@@ -37,6 +38,7 @@ class Fate:
     boot: float | None = None
     home_mib: int | None = None
     keyless: bool = False
+    taken: bool = False
 
 
 @dataclass

@@ -150,6 +150,8 @@ class Machines:
         rate = machine.rate(self.catalogue)
         self.meter.begin(machine.id, machine.name, "gpu", rate, self.clock.now())
         self.switch_on(machine)
+        if machine.fate.taken:
+            self.paused(machine)
 
     def switch_on(self, machine: Machine) -> None:
         """Its processes begin; its sshd listens a while later."""

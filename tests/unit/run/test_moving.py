@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any
 
 import pytest
+from auto_places import (
+    FULL,
+    OFFER,
+    OTHER,
+    PLACES,
+    PLAIN,
+    QUEUED,
+    Place,
+    desk_of,
+    finished,
+    job_of,
+    waited,
+    with_likely,
+)
 from auto_run import auto, no_software, refusals
 from toy_run import Toy
 
-from backends import Files, Job, Lease, Observation, Phase
+from backends import Lease, Observation, Phase
 from backends.errors import (
     CredentialsMissing,
     FtlaunchError,
-    Lost,
     MayStillBill,
     NoCapacity,
     NotLaunched,
@@ -28,97 +41,19 @@ from backends.errors import (
 )
 from backends.lease import Keep
 from backends.offer import Money, Offer
-from backends.protocol import Backend, Progress, silent
-from launcher.run import conductor, moving, spec
-from launcher.run.desk import Desk
+from backends.protocol import silent
+from launcher.run import moving, spec
 from launcher.run.launching import launched
 from launcher.run.limits import Left, deadline
 from launcher.run.limits import left as left_for
-from launcher.run.loaded import Backends
 from launcher.run.spec import AttachJob
 from launcher.store import JobRecord, open_store
-
-FULL = NoCapacity("nothing is free")
-OFFER = Offer("first", "L4", 1, Money(Decimal(1)))
-OTHER = Offer("second", "A100-80GB", 2, Money(Decimal(2)))
-PLAIN = Offer("first", None, 0, Money(Decimal("0.1")), ends=True)
-QUEUED = replace(OFFER, ends=True)
-
-
-class Place:
-    """A backend whose launches fail as told, and whose jobs stand as told."""
-
-    def __init__(self, name: str, *, fails: FtlaunchError | None = None) -> None:
-        self.name = name
-        self.fails = fails
-        self.asked: list[str] = []
-        self.released: list[str] = []
-        self.unconfirmed = False
-        self.seen = Observation(Phase.SUCCEEDED)
-
-    def leases(self) -> Sequence[Lease]:
-        return []
-
-    def launch(
-        self, job: Job, offer: Offer, *, on_lease: Callable[[Lease], None], progress: Progress
-    ) -> Lease:
-        self.asked.append(job.name)
-        if self.fails is not None:
-            raise self.fails
-        lease = Lease(self.name, "1", job.name, Files(self.name, "1"), datetime.now(UTC))
-        on_lease(lease)
-        return lease
-
-    def observe(self, lease: Lease) -> Observation:
-        return self.seen
-
-    def signal(self, *_: object, **__: object) -> None:
-        return None
-
-    def read(self, *_: object, **__: object) -> Iterator[bytes]:
-        raise Lost("there is no such file")
-
-    def listing(self, files: Files) -> dict[PurePosixPath, int]:
-        return {}
-
-    def fetch(self, *_: object) -> None:
-        return None
-
-    def release(self, lease: Lease, *, keep: Keep) -> None:
-        if self.unconfirmed:
-            raise MayStillBill("not confirmed")
-        self.released.append(lease.job)
-
-
-class Two(Backends):
-    def __init__(self, *places: Place) -> None:
-        super().__init__(Path("/nowhere"))
-        self._places = {place.name: cast("Backend", place) for place in places}
-
-    def named(self, spec: str) -> Backend:
-        return self._places[spec]
 
 
 @pytest.fixture(autouse=True)
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FTLAUNCH_STATE_DIR", str(tmp_path / "state"))
     no_software(monkeypatch)
-
-
-def desk_of(made: Toy, *places: Place) -> Desk:
-    settled = spec.run_from_json(made.store.run_spec(made.run.id))
-    return Desk(made.store, made.run, Two(*places), settled)
-
-
-def finished(made: Toy, *places: Place) -> None:
-    conductor.Conductor(desk_of(made, *places)).finish()
-
-
-def job_of(made: Toy, number: int = 0) -> JobRecord:
-    return made.store.jobs(made.run.id)[number]
-
-
-PLACES = [("first", OFFER), ("second", OTHER)]
 
 
 def test_the_next_offer_gets_the_run_as_it_is_there(tmp_path: Path) -> None:
@@ -225,13 +160,6 @@ def test_what_the_refused_launch_left_is_let_go_of_first(tmp_path: Path) -> None
         finished(made, first, second)
         assert first.released == first.asked
         assert len(second.asked) == 1
-
-
-def waited(made: Toy, minutes: float) -> JobRecord:
-    job = job_of(made)
-    made.store.mark_intent(job.id)
-    made.store.mark_launched(job.id, launched_at=datetime.now(UTC) - timedelta(minutes=minutes))
-    return job_of(made)
 
 
 @pytest.mark.parametrize(
@@ -403,21 +331,6 @@ def test_hours_in_a_queue_that_was_left_are_none_of_the_limits(tmp_path: Path) -
         job = waited(made, minutes=300)
         assert moving.move(desk_of(made, Place("first")), job, FULL, silent)
         assert left_for(desk_of(made), job_of(made, 1)) == Left(timedelta(hours=6), Decimal(1))
-
-
-def with_likely(made: Toy, *likely: tuple[str | None, float | None]) -> None:
-    """What is estimated for its other offers: dollars and hours."""
-    settled = spec.run_from_json(made.store.run_spec(made.run.id))
-    others = tuple(
-        replace(
-            one,
-            likely_cost=None if cost is None else Decimal(cost),
-            likely_time=None if hours is None else timedelta(hours=hours),
-        )
-        for one, (cost, hours) in zip(settled.elsewhere, likely, strict=True)
-    )
-    text = spec.run_to_json(replace(settled, elsewhere=others))
-    made.store.move_run(made.run.id, backend="first", spec=text)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,23 @@ def test_a_machine_that_fails_leaves_a_row(cloud: Cloud, client: Client) -> None
     assert client.instances.create(**ORDER).status == "Running"  # its fate was that of one
 
 
+def test_a_machine_that_is_taken_away_as_it_starts_is_paused(cloud: Cloud, client: Client) -> None:
+    """The SDK waits for it for ten minutes."""
+    cloud.fate("ftl-.*", taken=True)
+
+    def interrupt() -> None:
+        until(lambda: [machine.status for machine in cloud.machines] == ["Paused"])
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    somebody = threading.Thread(target=interrupt)
+    somebody.start()
+    with pytest.raises(KeyboardInterrupt):
+        client.instances.create(**ORDER)
+    somebody.join()
+    assert [row.status for row in client.instances.list()] == ["Paused"]
+    assert [bill.kind for bill in cloud.meter.billing()] == ["disk"]
+
+
 @pytest.mark.parametrize("cloud", [Timings(listed=1e5)], indirect=True, ids=["late"])
 def test_a_row_that_comes_too_late_leaves_the_id_in_the_text_only(
     cloud: Cloud, client: Client
