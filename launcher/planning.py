@@ -43,6 +43,8 @@ class Prepared:
     recipe: Recipe
     bundle: bundling.Bundle
     problems: tuple[preflight.Problem, ...]
+    not_checked: tuple[str, ...]
+    """What the hub and W&B did not answer; empty for a dry run, which asks nothing."""
     backend: Backend
     backend_spec: str
     offer: Offer
@@ -86,6 +88,12 @@ def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
     read = Read(request, found, passed, bundling.gather(found))
     place, left_out, order = _places(read, backend_spec, store, dry=dry)
     settled = read.settled(place)
+    problems: tuple[preflight.Problem, ...] = settled.problems
+    not_checked: tuple[str, ...] = ()
+    if passed is not None and not dry:
+        offers = [place.offer, *(one.quote.offer for one in (order.candidates if order else ()))]
+        here = all(offer.here for offer in offers)
+        problems, not_checked = _asked_online(read, passed, settled.problems, here=here)
     run = replace(
         settled.run,
         elsewhere=() if order is None else tuple(map(_elsewhere, order.candidates[1:])),
@@ -99,7 +107,8 @@ def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
         request=request,
         recipe=found,
         bundle=read.bundle,
-        problems=settled.problems,
+        problems=problems,
+        not_checked=not_checked,
         backend=place.backend,
         backend_spec=place.spec,
         offer=place.offer,
@@ -111,6 +120,31 @@ def prepare(request: Request, store: Store, *, dry: bool = False) -> Prepared:
         name=name,
         output=output,
         order=order,
+    )
+
+
+def _asked_online(
+    read: Read,
+    passed: preflight.Passed,
+    known: tuple[preflight.Problem, ...],
+    *,
+    here: bool,
+) -> tuple[tuple[preflight.Problem, ...], tuple[str, ...]]:
+    """The warnings with what the hub and W&B say, and what they did not answer.
+
+    here  it runs on this machine whatever comes, so that its own login counts
+    Raises RefusedByPreflight where the run would end when it downloads or uploads.
+    """
+    from launcher.preflight import online
+
+    request, launch = read.request, read.found.launch
+    run = online.Run(
+        here=here, env={**launch.env, **request.env}, trains=request.only != "preprocess"
+    )
+    answered = online.examine(passed.look, run)
+    return (
+        tuple(preflight.require_ok(answered.with_known(known))),
+        answered.not_checked,
     )
 
 

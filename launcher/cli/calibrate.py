@@ -96,7 +96,10 @@ def _tell(run: str, code: int) -> None:
     found = [one for one in store.measurements() if one.job in jobs]
     if not found or found[0].step_s is None:
         if code == 0:
-            click.echo("nothing was recorded: too few steps, or a recipe that cannot be estimated")
+            click.echo(
+                "nothing was recorded: steps that are too few, or too quick for axolotl's bar to "
+                "show them apart, or a recipe that cannot be estimated"
+            )
         return
     one = found[0]
     peak = "" if one.peak_gib is None else f", {one.peak_gib:.2f} GiB of tensors at most"

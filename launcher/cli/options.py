@@ -131,6 +131,15 @@ run_argument = click.argument("run", required=False, shell_complete=complete_run
 
 yes = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 
+secret = click.option(
+    "-s",
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="NAME",
+    help="A variable of this terminal that is a secret.",
+)
+
 backend = click.option(
     "-b",
     "--backend",

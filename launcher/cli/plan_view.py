@@ -69,6 +69,8 @@ def show_brief(prepared: Prepared, store: Store, *, quiet: bool) -> None:
     """What a launch says before it begins."""
     for problem in prepared.problems:
         click.echo(f"warning: {problem.where}: {problem.message}", err=True)
+    for text in prepared.not_checked:
+        click.echo(f"not checked: {text}", err=True)
     if quiet:
         return
     _heading(prepared)

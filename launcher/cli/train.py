@@ -88,14 +88,7 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
                 type=click.Path(path_type=Path, dir_okay=False, exists=True),
                 help="Variables for the job, NAME=value a line.",
             ),
-            click.option(
-                "-s",
-                "--secret",
-                "secrets",
-                multiple=True,
-                metavar="NAME",
-                help="A variable of this terminal that is a secret.",
-            ),
+            options.secret,
             options.as_json,
         )
     ):

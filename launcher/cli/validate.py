@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from backends.errors import FtlaunchError
     from launcher.deep import Deep
     from launcher.preflight import Problem
+    from launcher.preflight.problem import Look
     from launcher.recipe import Recipe
 
 
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 @options.profile
 @click.option("--spot", is_flag=True, help="As if on spot capacity, which may be taken away.")
 @click.option("--deep", is_flag=True, help="Ask axolotl itself, too: exact tokens, rows, masks.")
+@click.option(
+    "--online", is_flag=True, help="Ask the hub and W&B, too: gated, missing, not yours to write."
+)
+@options.backend
+@options.secret
 @options.as_json
 def validate(
     recipe: str,
@@ -36,6 +42,9 @@ def validate(
     gpus: tuple[tuple[str, int], ...],
     spot: bool,
     deep: bool,
+    online: bool,
+    backend: str | None,
+    secrets: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Look for mistakes in RECIPE and its data. Exits 3 when there is one.
@@ -44,11 +53,15 @@ def validate(
     launch recipe names are.
 
     With --deep, axolotl's own validation and preprocessing are run here, as if that GPU were.
+
+    With --online, the Hugging Face hub and Weights & Biases are asked, with the tokens that a run
+    there (-b) with these secrets (-s) would get.
     """
     from backends.errors import FtlaunchError
 
+    asked = Asked(recipe, profile, sets, data, gpus, spot, deep, online, backend, secrets)
     try:
-        found = _found(recipe, profile, sets, data, gpus, spot=spot, deep=deep, quiet=as_json)
+        found = _found(asked, quiet=as_json)
     except FtlaunchError as error:
         if not as_json:
             raise
@@ -60,6 +73,22 @@ def validate(
     else:
         _print(found, deep=deep)
     return 3 if found.errors else 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user typed."""
+
+    source: str
+    profile: str | None
+    sets: tuple[str, ...]
+    data: Path | None
+    gpus: tuple[tuple[str, int], ...]
+    spot: bool
+    deep: bool
+    online: bool
+    backend: str | None
+    secrets: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -85,37 +114,50 @@ def _refusal(recipe: str, error: FtlaunchError) -> Problem:
     return preflight.Problem("error", recipe, error.message, error.hint)
 
 
-def _found(
-    source: str,
-    profile: str | None,
-    sets: tuple[str, ...],
-    data: Path | None,
-    gpus: tuple[tuple[str, int], ...],
-    *,
-    spot: bool,
-    deep: bool,
-    quiet: bool,
-) -> Found:
+def _found(asked: Asked, *, quiet: bool) -> Found:
     from launcher import bundle, preflight
     from launcher import recipe as recipes
 
-    recipe = recipes.load(source, profile=profile, sets=sets, data=data, cwd=Path.cwd())
-    problems, look = preflight.examined(recipe)
-    problems += preflight.on_targets(look, gpus, spot=spot)
+    recipe = recipes.load(
+        asked.source,
+        profile=asked.profile,
+        sets=asked.sets,
+        data=asked.data,
+        cwd=Path.cwd(),
+    )
+    problems, look = preflight.examined(recipe, secrets=asked.secrets)
+    problems += preflight.on_targets(look, asked.gpus, spot=asked.spot)
+    problems, unasked = _online(asked, look, problems)
     looks: tuple[Deep, ...] = ()
     if not any(problem.severity == "error" for problem in problems):
         bundle.gather(recipe)
-        if deep:
-            looks = tuple(_looks(recipe, gpus, quiet=quiet))
+        if asked.deep:
+            looks = tuple(_looks(recipe, asked.gpus, quiet=quiet))
             problems += _deeply(recipe, looks)
     problems.sort(key=lambda problem: problem.severity != "error")
     return Found(
         origin=recipe.origin,
         problems=tuple(dict.fromkeys(problems)),
-        passed_over=tuple(preflight.not_checked(recipe)),
+        passed_over=(*preflight.not_checked(recipe), *unasked),
         bounds=tuple(preflight.lengths(look)),
         looks=looks,
     )
+
+
+def _online(
+    asked: Asked, look: Look, known: list[Problem]
+) -> tuple[list[Problem], tuple[str, ...]]:
+    """All problems with what the services say, and what they were not asked or did not say."""
+    from launcher.preflight import online
+
+    launch = look.recipe.launch
+    backend = (asked.backend or launch.backend or "local").partition(":")[0]
+    run = online.Run(here=backend == "local", env=launch.env)
+    if asked.online:
+        answered = online.examine(look, run)
+        return answered.with_known(known), answered.not_checked
+    unasked = online.would_ask(look, run)
+    return known, () if unasked is None else (f"{unasked} (--online asks)",)
 
 
 def _looks(recipe: Recipe, gpus: Sequence[tuple[str, int]], *, quiet: bool) -> Iterator[Deep]:

@@ -1,6 +1,7 @@
 """Every mistake in a recipe or its data that can be known here, said here, before a cent is spent.
 
-A check is a small function in `CHECKS`: it takes a `Look` and yields `Problem`s.
+A check is a small function in `CHECKS`: it takes a `Look` and yields `Problem`s. What needs a
+network is in `launcher.preflight.online`, which nothing here imports.
 """
 
 from __future__ import annotations

@@ -6,13 +6,21 @@ Always warnings: the machine may be logged in by itself, and a repository may ne
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from launcher.preflight.problem import Look, Problem
+from launcher.recipe.keypath import KeyPath
 from launcher.recipe.model import kept_secret
 from launcher.recipe.references import Fate, Kind
 from launcher.wording import shown
 
 HF_NAMES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+UPLOADS: dict[str, Literal["model", "dataset", "space"]] = {
+    "hub_model_id": "model",
+    "push_dataset_to_hub": "dataset",
+    "trackio_space_id": "space",
+}
+"""The keys that name what is uploaded to, and what that is."""
 GATED = ("meta-llama/", "google/gemma", "mistralai/", "CohereLabs/", "CohereForAI/", "bigcode/")
 """How the ids of models begin whose owners often let only those in who agreed to their terms."""
 
@@ -52,10 +60,15 @@ def trackers(look: Look) -> Iterator[Problem]:
 
 def hub(look: Look) -> Iterator[Problem]:
     """Uploads to the Hugging Face hub, and what it gives only to those it knows."""
-    for key in ("hub_model_id", "push_dataset_to_hub", "hf_use_auth_token", "trackio_space_id"):
+    yield from (problem for _, problem in about_hub(look))
+
+
+def about_hub(look: Look) -> Iterator[tuple[KeyPath, Problem]]:
+    """The same with the key that each is about: `launcher.preflight.online` knows better."""
+    for key in (*UPLOADS, "hf_use_auth_token"):
         if look.config.get(key):
             unless = "the machine is logged in to the Hugging Face hub"
-            yield from _needs(look, key, HF_NAMES, unless)
+            yield from (((key,), one) for one in _needs(look, key, HF_NAMES, unless))
     if _given(look, HF_NAMES):
         return
     for ref in look.references:
@@ -63,17 +76,20 @@ def hub(look: Look) -> Iterator[Problem]:
         if ref.kind is not Kind.MODEL or ref.fate is not Fate.HUB or brought:
             continue
         if ref.text.startswith(GATED):
-            yield look.warning(
+            yield (
                 ref.key,
-                f"{shown(ref.text)} may be gated, and HF_TOKEN is not among the secrets",
-                f"agree to its terms on the hub, and {_way('HF_TOKEN')}",
+                look.warning(
+                    ref.key,
+                    f"{shown(ref.text)} may be gated, and HF_TOKEN is not among the secrets",
+                    f"agree to its terms on the hub, and {way('HF_TOKEN')}",
+                ),
             )
 
 
 def _needs(look: Look, key: str, names: tuple[str, ...], unless: str) -> Iterator[Problem]:
     if not _given(look, names):
         message = f"{key} needs {names[0]}, which is not among the secrets"
-        yield look.warning((key,), message, f"{_way(names[0])}, unless {unless}")
+        yield look.warning((key,), message, f"{way(names[0])}, unless {unless}")
 
 
 def _given(look: Look, names: tuple[str, ...]) -> bool:
@@ -82,11 +98,17 @@ def _given(look: Look, names: tuple[str, ...]) -> bool:
     return any(name in given for name in names) or any(map(kept_secret, given))
 
 
-def _way(name: str) -> str:
+def way(name: str) -> str:
+    """How a run is given a secret."""
     return f"add `-s {name}` when you train, or `secrets: [{name}]` to a launch recipe"
 
 
 def _offline(look: Look, key: str) -> bool:
     """Whether the tracker is told to keep to itself, in the config or by its variable."""
     said = (look.config.get(key), look.recipe.launch.env.get(key.upper()))
-    return any(str(mode).lower() in _NO_NETWORK for mode in said)
+    return any(map(offline, said))
+
+
+def offline(mode: object) -> bool:
+    """Whether this mode of a tracker needs no network."""
+    return str(mode).lower() in _NO_NETWORK

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asked import RECIPE, TOKEN
+from clouds.hub import Hub
 from clouds.jarvis.catalogue import NOIDA
 from clouds.jarvis.cloud import Cloud
 from clouds.jarvis.guest import Guest
@@ -71,6 +73,20 @@ def test_a_dry_run_without_a_key_has_dated_prices(user: Desk) -> None:
 
 def test_a_dry_run_with_a_key_asks_today_s_prices(user: Desk) -> None:
     assert_said(user.run(*TINY, "--dry-run"), 0, "Jarvis Labs, live")
+
+
+def test_a_gated_model_is_refused_before_a_machine_is_ordered(user: Desk, cloud: Cloud) -> None:
+    with Hub() as hub:
+        hub.add("owner/model", gated=True)
+        hub.add("owner/rows", "dataset")
+        (user.here / "r.yml").write_text(RECIPE + "sequence_len: 128\nnum_epochs: 1\n")
+        argv = ("train", "r.yml", "-b", "jarvis", "-g", "L4", "-y", "-s", "HF_TOKEN")
+        before = len(cloud.requests)
+        hub.account(TOKEN, "me")
+        ended = user.run(*argv, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="", HF_TOKEN=TOKEN)
+    assert_said(ended, REFUSED, "owner/model is gated", "agree to its terms")
+    assert TOKEN not in ended.said
+    assert [one.path for one in cloud.requests[before:] if one.method != "GET"] == []
 
 
 def test_no_balance(user: Desk, cloud: Cloud) -> None:

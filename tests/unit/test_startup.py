@@ -10,7 +10,7 @@ import pytest
 
 HEAVY = {
     *("pydantic", "yaml", "rich", "httpx", "platformdirs", "filelock", "uv"),
-    *("torch", "transformers", "axolotl", "modal", "jarvislabs", "sky"),
+    *("huggingface_hub", "torch", "transformers", "axolotl", "modal", "jarvislabs", "sky"),
 }
 
 
@@ -36,6 +36,12 @@ def imported(*argv: str, state: Path) -> set[str]:
 @pytest.mark.parametrize("argv", [("--help",), ("--version",), ("ps",), ("train", "--help")])
 def test_quick_commands_import_nothing_heavy(argv: tuple[str, ...], tmp_path: Path) -> None:
     assert imported(*argv, state=tmp_path) & HEAVY == set()
+
+
+def test_validate_imports_no_network_until_it_is_told_to_ask(tmp_path: Path) -> None:
+    assert (
+        imported("validate", "memorize-sql", state=tmp_path) & {"httpx", "huggingface_hub"} == set()
+    )
 
 
 def test_completion_of_a_run_imports_nothing_heavy(tmp_path: Path) -> None:

@@ -34,7 +34,10 @@ def test_validate_counts_warnings_and_tells_what_it_passed_over(
     (desk / "r.yml").write_text(RECIPE + "debug: true\n")
     code, out, _ = ask(capsys, "validate", "r.yml")
     assert code == 0
-    assert out.splitlines()[-2:] == ["not checked: hub data set o/s", "r.yml: no errors, 1 warning"]
+    assert out.splitlines()[-2:] == [
+        "not checked: hub data set o/s; o/m, o/s on the hub (--online asks)",
+        "r.yml: no errors, 1 warning",
+    ]
 
 
 @pytest.mark.parametrize(("text", "code"), [(None, 2), ("a: [\n", 3), ("config: gone\n", 3)])

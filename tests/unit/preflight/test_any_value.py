@@ -13,7 +13,7 @@ import yaml
 from backends.errors import FtlaunchError
 from launcher import preflight, recipe
 from launcher.migrate import migrate
-from launcher.preflight import keys
+from launcher.preflight import keys, online
 from launcher.preflight.retired import DEPRECATED, RETIRED
 
 ODD: tuple[Any, ...] = (
@@ -29,6 +29,7 @@ def look_at(config: dict[str, Any], folder: Path) -> None:
     with contextlib.suppress(FtlaunchError):
         _, look = preflight.examined(recipe.load("r.yml", cwd=folder))
         preflight.on_targets(look, [("T4", 2)], spot=True)
+        online.would_ask(look, online.Run(here=True))
     with contextlib.suppress(FtlaunchError):
         migrate("r.yml", cwd=folder)
 
