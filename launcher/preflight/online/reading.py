@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -53,11 +54,25 @@ def judge(
                 f"{shown(repo.id)}: it is not open to everybody, and what {keys.unknown[0]} opens "
                 "is not known here"
             )
-        elif key is None:
-            judged.problems.append(_closed_to_nobody(look, repo, run, keys, said))
         else:
-            judged.problems.append(_closed_to(look, repo, run, key, said))
+            closed = (
+                _closed_to_nobody(look, repo, run, keys, said)
+                if key is None
+                else _closed_to(look, repo, run, key, said)
+            )
+            judged.problems.append(_or_kept(closed, repo, run, said))
     return judged
+
+
+def _or_kept(problem: Problem, repo: Repo, run: Run, said: Said) -> Problem:
+    """A warning, where transformers goes on with what this machine has of a gated model.
+
+    (transformers 5, `utils/hub.py`, `cached_files`: of a missing one it takes nothing.)
+    """
+    if repo.kind == "model" and said.verdict is Verdict.GATED and run.has_kept(repo.id):
+        message = problem.message.replace(_STOPS, "only what this machine's cache has of it loads")
+        return replace(problem, severity="warning", message=message)
+    return problem
 
 
 def _key(repo: Repo, keys: Keys) -> Key | None:

@@ -58,6 +58,17 @@ class Run:
         """The run's own word; where it says nothing, this terminal's."""
         return self.env.get(name) or self.terminal.get(name)
 
+    def has_kept(self, model: str) -> bool:
+        """Whether it runs here, where the hub's cache has something of that model."""
+        if not self.here:
+            return False
+        cache = self.variable("HF_HUB_CACHE") or f"{_hub_home(self)}/hub"
+        kept = _path(f"{cache}/models--{model.replace('/', '--')}/snapshots", self)
+        try:
+            return any(kept.iterdir())
+        except OSError:
+            return False
+
 
 def host_of(url: str) -> str:
     """How people call that service."""
@@ -122,10 +133,13 @@ def _variable(names: tuple[str, ...], wanted: tuple[str, ...], run: Run) -> Key 
 
 def _hub_login(run: Run) -> Key | None:
     """What `hf auth login` left, where `huggingface_hub.constants` says it is."""
-    caches = run.terminal.get("XDG_CACHE_HOME") or "~/.cache"
-    home = run.terminal.get("HF_HOME") or f"{caches}/huggingface"
-    text = _read(_path(f"{home}/token", run))
+    text = _read(_path(f"{_hub_home(run)}/token", run))
     return Key("this machine's login", text, login=True) if text else None
+
+
+def _hub_home(run: Run) -> str:
+    caches = run.variable("XDG_CACHE_HOME") or "~/.cache"
+    return run.variable("HF_HOME") or f"{caches}/huggingface"
 
 
 def _wandb_login(run: Run) -> Key | None:

@@ -83,6 +83,15 @@ def test_gated_and_a_login_that_does_not_travel(user: Asked) -> None:
     assert user.examine(here=True).problems == ()
 
 
+def test_gated_and_kept_by_this_machine_is_a_warning_here(user: Asked) -> None:
+    user.hub.add("owner/model", gated=True)
+    (user.folder / "hub" / "models--owner--model" / "snapshots" / "abc").mkdir(parents=True)
+    user.terminal["HF_HUB_CACHE"] = str(user.folder / "hub")
+    problem = user.only(here=True, severity="warning")
+    assert problem.message.endswith("; only what this machine's cache has of it loads")
+    assert user.only().severity == "error"
+
+
 def test_gated_and_not_let_in_yet(user: Asked) -> None:
     user.hub.add("owner/model", gated=True)
     user.hub.account(TOKEN, "me")
