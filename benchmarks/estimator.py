@@ -63,17 +63,18 @@ def _ends(found: Range) -> list[float]:
 def rehearsal(folder: Path) -> Iterator[str]:
     """Lines that tell how each source is met by a fit that never saw it."""
     tables = (
-        ("memory", "memory_dev.csv", fitting.OF_MEMORY, fitting.predicted_memory),
-        ("tokens/s", "throughput_dev.csv", fitting.OF_SPEED, fitting.predicted_speed),
+        ("memory", fitting.MEMORY, fitting.OF_MEMORY, fitting.predicted_memory),
+        ("tokens/s", fitting.SPEED, fitting.OF_SPEED, fitting.predicted_speed),
     )
     kept = dict(FITTED)
-    for title, name, names, predict in tables:
+    for title, file, names, predict in tables:
         FITTED.update(fitting.PRIOR)
-        found = fitting.usable(folder / name)
+        found = fitting.usable(folder / file)
         yield f"{title}: leave one source out, {len(found)} rows"
         yield from _told(fitting.held_out(names, found, predict), counted=title == "memory")
     FITTED.update(kept)
-    yield from _room(folder / "memory_dev.csv")
+    yield from _room(folder / fitting.MEMORY)
+    yield from _own(folder)
 
 
 def _told(misses: Misses, *, counted: bool) -> Iterator[str]:
@@ -101,10 +102,10 @@ def _inside(misses: Misses, between: tuple[float, float]) -> int:
     return sum(between[0] <= math.exp(-miss) <= between[1] for _, miss in misses)
 
 
-def _line(name: str, misses: Misses, inside: float) -> str:
+def _line(name: str, misses: Misses, inside: float, wide: int = 14) -> str:
     told = fitting.score(misses)
     return (
-        f"  {name:<14}{told.rows:>5}{told.median:>9.1%}{told.p90:>9.1%}{told.within_15:>9.0%}"
+        f"  {name:<{wide}}{told.rows:>5}{told.median:>9.1%}{told.p90:>9.1%}{told.within_15:>9.0%}"
         f"{told.signed:>+9.1%}{inside:>9.0%}"
     )
 
@@ -117,6 +118,33 @@ def _room(path: Path) -> Iterator[str]:
     ran = [told.verdict for each, told in said if each.fits and each.scored]
     yield f"out of memory: {out.count('no')} of {len(out)} caught"
     yield f"ran: {ran.count('no')} of {len(ran)} refused falsely"
+
+
+FULL = 8192
+"""Tokens of a micro batch from which on the GPU, and not the processor, was the limit there."""
+
+
+def _own(folder: Path) -> Iterator[str]:
+    """How our own measurements are met by the constants as they ship."""
+    yield "our own rows, on one H100, to which no constant of speed is fitted:"
+    yield f"  {'':<34}{'rows':>5}{'median':>9}{'p90':>9}{'in 15 %':>9}{'signed':>9}{'in range':>9}"
+    room = fitting.usable(folder / fitting.OWN_MEMORY)
+    pace = fitting.usable(folder / fitting.OWN_SPEED)
+    tables = (
+        ("memory, trainer", [row for row in room if "trainer" in row.group], True),
+        ("memory, axolotl itself", [row for row in room if "axolotl" in row.group], True),
+        ("tokens/s", pace, False),
+        (
+            f"tokens/s, {FULL:,} tokens or more",
+            [row for row in pace if row.setup.tokens >= FULL],
+            False,
+        ),
+    )
+    for title, found, memories in tables:
+        predict = fitting.predicted_memory if memories else fitting.predicted_speed
+        misses = [(row, fitting.error(row, predict)) for row in found]
+        ends = [FITTED[f"{'memory' if memories else 'speed'}_{end}"] for end in ("low", "high")]
+        yield _line(title, misses, _inside(misses, (ends[0], ends[1])) / len(misses), wide=34)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,12 +13,22 @@ from benchmarks.estimator_rows import Measured
 from launcher.estimate import memory, speed
 from launcher.estimate.fitted import FITTED
 
+MEMORY, SPEED = "memory_dev.csv", "throughput_dev.csv"
+"""What others published: the constants of the time model and all ranges come from these alone."""
+
+OWN_MEMORY, OWN_SPEED = "own_memory.csv", "own_throughput.csv"
+"""What gpu_grid.py measured on an H100: nothing is fitted to these, but three factors of memory in
+transformers 5 were read off them (`loss_stock`, `reserved_adapter`, `reserved_logit`)."""
+
 MEANING: dict[str, str] = {
-    "loss_stock": "bytes per logit at the peak of a loss that is not fused",
-    "loss_autocast": "bytes per logit more under autocast: the copy for the caller",
+    "loss_stock": "bytes per logit at the peak of a loss that is not fused, transformers 5",
+    "loss_stock_4": "the same in transformers 4",
+    "loss_autocast": "bytes per logit more there under autocast: the copy for the caller",
     "loss_chunked": "bytes per logit of a chunked loss",
     "workspace": "GiB that libraries take through the allocator",
     "reserved": "reserved over allocated",
+    "reserved_adapter": "the same of adapters in transformers 5, the logits aside",
+    "reserved_logit": "bytes per logit that the allocator holds besides, there",
     "context": "GiB of a process's CUDA context",
     "nccl": "GiB more with several GPUs",
     "tight": "reserved over allocated when the allocator has given back what it can",
@@ -48,8 +58,10 @@ MEANING: dict[str, str] = {
 }
 
 PRIOR: dict[str, float] = {
-    "loss_stock": 14.0, "loss_autocast": 2.0, "loss_chunked": 2.2, "workspace": 0.05,
-    "reserved": 1.07, "context": 0.7, "nccl": 0.5, "tight": 1.01,
+    "loss_stock": 12.0, "loss_stock_4": 14.0, "loss_autocast": 2.0, "loss_chunked": 2.2,
+    "workspace": 0.05,
+    "reserved": 1.07, "reserved_adapter": 1.04, "reserved_logit": 2.7,
+    "context": 0.7, "nccl": 0.5, "tight": 1.01,
     "matmul": 0.85, "attention": 0.55, "attention_hopper": 0.4, "elementwise": 8.0,
     "loss_traffic": 40.0, "dequantise": 0.5, "dequantise_gptq": 0.17, "selective_again": 0.7,
     "launch_full": 3.0, "launch_lora": 5.1, "launch_qlora": 6.8,

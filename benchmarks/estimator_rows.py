@@ -134,7 +134,8 @@ def setup_of_row(row: Row) -> Setup:
     if count == 1 and parallelism.startswith("fsdp"):
         parallelism = "none"
     fused = _yes(row.get("liger")) or unsloth or _has(notes, "cut.cross", "cce")
-    loss = "fused" if fused else "chunked" if "chunked" in notes else "stock"
+    stock = "stock" if "transformers 5" in source else "stock-4"
+    loss = "fused" if fused else "chunked" if "chunked" in notes else stock
     changes: dict[str, Any] = {
         "rank": _whole(row.get("lora_r"), 16),
         "targets": targets,

@@ -1,6 +1,6 @@
 """Fit the estimator's few constants to published measurements, and write them down.
 
-    python scripts/fit_estimator.py [DIR]   # DIR holds memory_dev.csv and throughput_dev.csv
+    python scripts/fit_estimator.py [DIR]   # DIR holds the tables named below
 
 Writes launcher/estimate/tables/fitted.json. What is fitted and why so little: docs/estimating.md.
 """
@@ -25,14 +25,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=ROOT / "benchmarks" / "data")
     folder = parser.parse_args().folder
-    memory = fit.usable(folder / "memory_dev.csv")
-    speed = fit.usable(folder / "throughput_dev.csv")
+    memory = fit.usable(folder / fit.MEMORY)
+    speed = fit.usable(folder / fit.SPEED)
     values, bounds = fit.everything(memory, speed)
     document = {
         "made_by": "scripts/fit_estimator.py",
         "rows": {
             name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-            for name in ("memory_dev.csv", "throughput_dev.csv")
+            for name in (fit.MEMORY, fit.SPEED)
         },
         "meaning": fit.MEANING,
         "values": values | bounds,

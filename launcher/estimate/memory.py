@@ -48,9 +48,10 @@ class MemoryEstimate:
 def loss_bytes(shape: Shape, setup: Setup) -> float:
     """Bytes of one token at the head and the loss.
 
-    A stock loss has the logits in 16 bits and in fp32, their softmax and the gradient of it;
-    autocast keeps one more fp32 copy for the caller. A chunked one has the logits in 16 bits and
-    the rest of one chunk; fused ones (Liger, cut cross-entropy) never have them whole.
+    A stock loss has the logits in fp32, their softmax and the gradient of it, as transformers 5
+    has it; `stock-4`, that of transformers 4, has them in 16 bits as well, and autocast keeps one
+    more fp32 copy for the caller. A chunked one has the logits in 16 bits and the rest of one
+    chunk; fused ones (Liger, cut cross-entropy) never have them whole.
     """
     logits = shape.vocab / setup.tensor
     hidden = 2.0 * activations.residual_bytes(setup) * shape.hidden
@@ -61,11 +62,13 @@ def loss_bytes(shape: Shape, setup: Setup) -> float:
         return 8.0 * shape.hidden + hidden
     if setup.loss == "chunked":
         return FITTED["loss_chunked"] * logits + hidden
+    if setup.loss == "stock":
+        return FITTED["loss_stock"] * logits + hidden
     if setup.autocast:
-        return (FITTED["loss_stock"] + FITTED["loss_autocast"]) * logits + hidden
+        return (FITTED["loss_stock_4"] + FITTED["loss_autocast"]) * logits + hidden
     if shape.family in LOSS_IN_16_BITS:
         return 8.0 * logits + hidden
-    return FITTED["loss_stock"] * logits + hidden
+    return FITTED["loss_stock_4"] * logits + hidden
 
 
 LOSS_IN_16_BITS = frozenset({"qwen", "baichuan", "internlm"})
@@ -84,7 +87,7 @@ def _head_gradient(shape: Shape, setup: Setup) -> float:
 def memory(shape: Shape, setup: Setup, gpu: GpuKind, count: int = 1) -> MemoryEstimate:
     """The peak on each of `count` GPUs of a kind."""
     terms, phase = peak(shape, setup, count)
-    return _told(terms, phase, gpu, count)
+    return _told(terms, phase, gpu, count, _lost(shape, setup))
 
 
 def peak(shape: Shape, setup: Setup, count: int) -> tuple[dict[str, float], str]:
@@ -170,11 +173,23 @@ def _verdict(alloc: float, context: float, nvml_high: float, usable: float) -> V
     return "tight" if nvml_high > usable else "fits"
 
 
-def _told(terms: dict[str, float], phase: str, gpu: GpuKind, count: int) -> MemoryEstimate:
+def _lost(shape: Shape, setup: Setup) -> tuple[float, float]:
+    """What the allocator holds over what is asked of it: a factor, and GiB.
+
+    With adapters little changes size from step to step but the logits: pieces of theirs stay.
+    """
+    if setup.loss == "stock" and setup.adapted:
+        logits = shape.vocab * setup.tokens / setup.tensor
+        return FITTED["reserved_adapter"], FITTED["reserved_logit"] * logits / GIB
+    return FITTED["reserved"], 0.0
+
+
+def _told(
+    terms: dict[str, float], phase: str, gpu: GpuKind, count: int, lost: tuple[float, float]
+) -> MemoryEstimate:
     """The estimate from the peak's bytes: the allocator's share, the context, the verdict."""
     alloc = sum(terms.values()) / GIB
-    slack = FITTED["reserved"]
-    reserved = alloc * slack
+    reserved = alloc * lost[0] + lost[1]
     context = FITTED["context"] + (FITTED["nccl"] if count > 1 else 0.0)
     nvml = reserved + context
     several = "_many" if count > 1 else ""

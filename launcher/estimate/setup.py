@@ -13,7 +13,7 @@ Checkpointing = Literal["none", "full", "selective", "offload"]
 Precision = Literal["bf16-true", "bf16-autocast", "bf16-amp", "fp32", "fp8"]
 Parallelism = Literal["none", "ddp", "fsdp", "fsdp_grad_op", "zero1", "zero2", "zero3"]
 Attention = Literal["flash", "flash1", "sdpa", "eager"]
-LossKernel = Literal["stock", "chunked", "fused"]
+LossKernel = Literal["stock", "stock-4", "chunked", "fused"]
 Offload = Literal["none", "optimizer", "params"]
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -23,7 +23,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "precision": ("bf16-true", "bf16-autocast", "bf16-amp", "fp32", "fp8"),
     "parallelism": ("none", "ddp", "fsdp", "fsdp_grad_op", "zero1", "zero2", "zero3"),
     "attention": ("flash", "flash1", "sdpa", "eager"),
-    "loss": ("stock", "chunked", "fused"),
+    "loss": ("stock", "stock-4", "chunked", "fused"),
     "offload": ("none", "optimizer", "params"),
 }
 

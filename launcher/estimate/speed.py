@@ -88,8 +88,8 @@ def times(shape: Shape, setup: Setup, gpu: GpuKind, count: int) -> dict[str, flo
     attention = 2.0 * tokens * attended * shape.query_width * shape.layers * (1 + 2.5 + again)
     kept = activations.per_layer(shape, setup) * shape.layers * tokens
     memory = FITTED["elementwise"] * kept * (1 + again / 3) / gpu.bandwidth
-    logit = {"stock": FITTED["loss_traffic"], "chunked": FITTED["loss_traffic"], "fused": 8.0}
-    loss = logit[setup.loss] * shape.vocab * tokens / gpu.bandwidth
+    logit = 8.0 if setup.loss == "fused" else FITTED["loss_traffic"]
+    loss = logit * shape.vocab * tokens / gpu.bandwidth
     return {
         "products": products / setup.tensor,
         "attention": attention / _attention_rate(gpu, setup) / setup.tensor,
