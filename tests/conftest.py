@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import pytest
+import turns
 from grouping import longest_first
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -31,15 +32,19 @@ def missing(request: pytest.FixtureRequest) -> Missing:
     return give_up
 
 
-FULL = "full" in {os.environ.get("FTLAUNCH_SKYPILOT"), os.environ.get("FTLAUNCH_FAULTS")}
+FULL = "full" in {os.environ.get(f"FTLAUNCH_{what}") for what in ("TESTS", "SKYPILOT", "FAULTS")}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is marked `seldom` takes long: it is run with FTLAUNCH_SKYPILOT=full, and by -k."""
+    """What is marked `seldom` takes long: it is run with FTLAUNCH_TESTS=full, and by -k.
+
+    Of the stories that take turns one is told, unless they were asked for by name.
+    """
     items[:] = longest_first(items)
-    left = [item for item in items if item.get_closest_marker("seldom") is not None]
-    if FULL or config.option.keyword or not left:
+    if FULL or config.option.keyword:
         return
+    off = turns.off({item.path.name for item in items})
+    left = [item for item in items if item.get_closest_marker("seldom") or item.path.name in off]
     config.hook.pytest_deselected(items=left)
     items[:] = [item for item in items if item not in left]
 
@@ -55,7 +60,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | Non
 
 def pytest_report_header() -> str:
     """What is left out is said, and how it is run."""
-    return "" if FULL else "left out: what is marked as seldom (all of it: FTLAUNCH_SKYPILOT=full)"
+    if FULL:
+        return ""
+    return (
+        f"left out: what is marked as seldom, and {turns.said()} (all of it: FTLAUNCH_TESTS=full)"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-ALL = os.environ.get("FTLAUNCH_SKYPILOT") == "full" or os.environ.get("FTLAUNCH_FAULTS") == "full"
+ALL = "full" in {os.environ.get(f"FTLAUNCH_{what}") for what in ("TESTS", "SKYPILOT", "FAULTS")}
 SEED = int(os.environ.get("FTLAUNCH_SKYPILOT_SEED", "20261126"))
-PART = 10
+PART = 6
 _NAMED = "::TestSkyPilot::"
 
 

@@ -103,6 +103,7 @@ def test_a_cluster_for_a_job_and_what_it_leaves(
     assert not list((rig.provider.home.slurm / "ftlaunch" / "runs").glob("suite-*"))
 
 
+@pytest.mark.seldom
 def test_a_launch_that_is_cut_short_is_found_and_done_once(rig: OnSky, bench: Bench) -> None:
     """The launcher dies while its cluster is being made, and another one goes on."""
     job = child.one_step(bench.new_name(), bench.argv(programs.ENDS_LATER, "0"))
@@ -119,6 +120,7 @@ def test_a_launch_that_is_cut_short_is_found_and_done_once(rig: OnSky, bench: Be
     assert len(rig.provider.allocations()) == 1
 
 
+@pytest.mark.seldom
 def test_the_api_server_dies_in_the_middle(rig: OnSky, bench: Bench) -> None:
     """What runs goes on; nobody guesses; and the new server knows all of it."""
     lease = bench.backend.launch(
@@ -169,6 +171,7 @@ def test_what_somebody_else_takes_away_has_ended_and_its_files_are_there(
     bench.backend.release(lease, keep=Keep.NOTHING)
 
 
+@pytest.mark.seldom
 def test_a_node_dies_and_what_was_made_until_then_is_there(rig: OnSky, bench: Bench) -> None:
     """With all that ran on it; nobody is left to say so but Slurm."""
     lease = bench.backend.launch(

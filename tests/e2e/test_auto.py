@@ -134,6 +134,7 @@ def amounts(desk: Desk) -> list[Decimal]:
     return found
 
 
+@pytest.mark.seldom
 def test_what_a_calibration_measures_the_next_estimate_is_drawn_to(world: World) -> None:
     """A CPU that is billed as an L4 is no L4 to believe in, but its start and its load are."""
     desk = world.other

@@ -60,6 +60,7 @@ def came_home(desk: Any, run: str) -> None:
     assert (output / "merged" / "model.safetensors").exists()
 
 
+@pytest.mark.seldom
 def test_the_axolotl_quickstart(desk: Any) -> None:
     said = followed(desk, "lora-1b.md")
     came_home(desk, "first")
@@ -67,6 +68,7 @@ def test_the_axolotl_quickstart(desk: Any) -> None:
     assert (desk.here / "lora-1b" / "tiny" / "model" / "model.safetensors").exists()
 
 
+@pytest.mark.seldom
 def test_a_small_set_is_learnt_by_heart(desk: Any) -> None:
     _, answer, _ = followed(desk, "memorize-sql.md")
     came_home(desk, "heart")

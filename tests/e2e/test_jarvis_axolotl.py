@@ -61,6 +61,7 @@ class TestJarvis(RentedStory):
         assert created(story) == 1
 
     @pytest.mark.steps("inference")
+    @pytest.mark.seldom
     def test_with_nothing_held_what_was_pulled_is_sent(self, story: Story, step: str) -> None:
         made = created(story)
         argv = ["train", "tiny", "-n", FRESH, "-b", "jarvis", "-g", "cpu", "-y", "--no-merge"]

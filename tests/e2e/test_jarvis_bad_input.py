@@ -139,6 +139,7 @@ def test_a_disk_too_small_for_a_virtual_machine_is_made_larger_and_said(user: De
     assert_said(ended, 0, "100 GiB of disk")
 
 
+@pytest.mark.seldom
 def test_a_machine_that_never_becomes_reachable(user: Desk, cloud: Cloud) -> None:
     cloud.fate("ftl-one-.*", reach="refuse")
     ended = user.run(*TINY, "-g", "cpu")

@@ -48,6 +48,7 @@ def at_rest(rig: OnJarvis) -> bool:
 
 
 @pytest.mark.axolotl
+@pytest.mark.seldom
 def test_the_whole_job(tmp_path: Path) -> None:
     python = environment.python_of(environment.ensure(environment.choose({}, gpu=False)))
     with cloud_with_axolotl(tmp_path / "cloud", python) as cloud:
@@ -73,6 +74,7 @@ def test_interrupted_it_ends_what_it_began(rig: OnJarvis, tmp_path: Path) -> Non
     assert at_rest(rig)
 
 
+@pytest.mark.seldom
 def test_what_does_not_end_is_said(rig: OnJarvis, tmp_path: Path) -> None:
     rig.provider.fate(fail="no disk")
     rig.provider.fail("POST", ".*destroy.*", 500, times=None)

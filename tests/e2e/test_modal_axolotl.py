@@ -115,6 +115,7 @@ class TestModal(RentedStory):
         assert story.at_rest()
 
     @pytest.mark.steps("train")
+    @pytest.mark.seldom
     def test_a_stopped_run_is_resumed_from_what_came_home(self, story: Story, step: str) -> None:
         """Nothing of it is at Modal any more: its checkpoint is sent back there."""
         desk = story.desk

@@ -59,7 +59,7 @@ def ended(sky: Sky) -> object:
 @pytest.mark.parametrize(
     "over",
     [
-        pytest.param(False, id="runs"),
+        pytest.param(False, id="runs", marks=pytest.mark.seldom),
         pytest.param(True, id="over", marks=pytest.mark.seldom),
     ],
 )

@@ -50,6 +50,7 @@ def bench(rig: OnSky, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Benc
     assert rig.provider.still_held() == []
 
 
+@pytest.mark.seldom
 def test_two_nodes_learn_what_one_does_from_the_same_batches(bench: Bench) -> None:
     (offer,) = bench.backend.offers(H100, live=True)
     assert offer.nodes == 2

@@ -40,6 +40,7 @@ def state(sky: Sky) -> dict[str, Any]:
     return json.loads(found[0].read_bytes()) if found else {}
 
 
+@pytest.mark.seldom
 def test_a_training_whose_node_is_taken_away_ends_with_all_its_steps(sky: Sky, desk: Desk) -> None:
     sets = [f"--set={key}={value}" for key, value in SETS.items()]
     where = ("-b", "skypilot:slurm/tiny", "-g", "cpu", "--recover")
