@@ -43,6 +43,7 @@ class Need:
     `nodes` is of one node.
     `cpu_only` asks for a machine without one, and then `gpus` is empty.
     `recover` asks for a place where a job goes on by itself when its machine is taken away.
+    `store` is the address of a bucket where such a job is kept; empty: where the backend keeps it.
     `every_count` asks, where no kind is named, for machines with any number of GPUs, not only one;
     it is for comparing kinds, so a dearer machine with the same GPUs in the same place may lack.
     `capped` says that a limit of dollars holds: nothing dearer than an offer may be given in its
@@ -59,6 +60,7 @@ class Need:
     nodes: int = 1
     cpu_only: bool = False
     recover: bool = False
+    store: str = ""
     every_count: bool = False
     capped: bool = False
     plain_memory_gib: int | None = None
@@ -81,6 +83,7 @@ class Offer:
                none. None: such a job runs on what the others run on
     alone      what becomes of it when its job is over and nobody looks, in a phrase; empty: it
                goes on billing, unless the job is to let go of it (`Job.self_release`)
+    keeps      where checkpoints and results are kept, in a phrase, if somewhere that the user named
     instead    what the provider may give in its place, in a phrase; the price holds for that, too
     data       the backend's own note of what to ask for
     """
@@ -101,6 +104,7 @@ class Offer:
     ends: bool = False
     plain: Offer | None = None
     alone: str = ""
+    keeps: str = ""
     instead: str = ""
     nodes: int = 1
     usd: Money | None = None

@@ -42,7 +42,23 @@ def choose(backend: Backend, need: Need, *, cap: Decimal | None, dry: bool) -> C
     offers, doubt = _asked(backend, need, dry=dry)
     if not offers:
         raise _nothing(backend, need, dry=dry)
+    _require_kept(backend, need, offers[0])
     return Choice(_affordable(offers, cap), doubt)
+
+
+def _require_kept(backend: Backend, need: Need, offer: Offer) -> None:
+    """Raises BadInput where a bucket was named that nothing would be kept in."""
+    if not need.store or offer.keeps:
+        return
+    if need.recover:
+        raise BadInput(
+            f"{backend.name} keeps checkpoints in a place of its own, not in {need.store}",
+            hint="leave --store (hardware.store) out: it is for -b skypilot",
+        )
+    raise BadInput(
+        f"only a job that goes on by itself is kept in a bucket, and {need.store} is named",
+        hint="add --recover (or --spot), or leave --store out",
+    )
 
 
 def _asked(backend: Backend, need: Need, *, dry: bool) -> tuple[Sequence[Offer], str]:
@@ -171,7 +187,10 @@ def _unknown(backend: Backend, kind: str, known: Sequence[str]) -> BadInput:
 def _next_best(backend: Backend, need: Need, *, dry: bool) -> str:
     """What could be had instead, nearest in price first, and how to ask for it."""
     if need.recover:
-        return "leave --recover out, or use -b modal or -b skypilot:slurm/NAME"
+        return (
+            "give --store s3://BUCKET/PREFIX with -b skypilot, or use -b modal or "
+            "-b skypilot:slurm/NAME, or leave --recover out"
+        )
     try:
         rented = backend.offers(need, live=False)
         free = backend.offers(Need(), live=not dry)

@@ -158,6 +158,11 @@ def _places(
         cap = request.max_price or found.launch.budget.max_price
         choice = choosing.choose(backend, need_of(request, found), cap=cap, dry=dry)
         return Place(backend_spec, backend, choice.offer, choice.doubt), (), None
+    if bucket := need_of(request, found).store:
+        raise BadInput(
+            f"{bucket} is for jobs of one backend, and auto takes several",
+            hint="name it: -b skypilot",
+        )
     order = _ordered(read, store, dry=dry)
     possible, left_out, first_error = [], list(order.left_out), None
     for one in order.candidates:

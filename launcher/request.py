@@ -24,6 +24,7 @@ class Request:
     spot: bool = False
     regions: tuple[str, ...] = ()
     recover: bool = False
+    store: str = ""
     name: str | None = None
     output: Path | None = None
     extra: tuple[str, ...] = ()

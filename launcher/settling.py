@@ -120,6 +120,8 @@ def need_of(request: Request, found: Recipe) -> Need:
     """The hardware that was asked for."""
     wanted = request.gpus or found.launch.hardware.gpus
     hardware, budget = found.launch.hardware, found.launch.budget
+    store = request.store or hardware.store
+    spot = request.spot or hardware.spot
     limits_of_dollars = (request.max_price, request.max_cost, budget.max_price, budget.max_cost)
     return Need(
         gpus=tuple(gpu for gpu in wanted if gpu[0].lower() != "cpu"),
@@ -127,8 +129,10 @@ def need_of(request: Request, found: Recipe) -> Need:
         cpus=hardware.cpu,
         memory_gib=hardware.memory,
         disk_gib=hardware.disk,
-        spot=request.spot or hardware.spot,
-        recover=request.recover or hardware.recover,
+        spot=spot,
+        # Who names a place for checkpoints beside spot capacity wants them to be gone on from.
+        recover=request.recover or hardware.recover or (spot and bool(store)),
+        store=store,
         regions=request.regions or tuple(hardware.regions),
         nodes=hardware.nodes,
         capped=any(limit is not None for limit in limits_of_dollars),

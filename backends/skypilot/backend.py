@@ -252,6 +252,8 @@ class SkyPilot:
         """See `Backend.read`."""
         _require_inside(path)
         cluster, job = self._of(files)
+        if cluster.store:
+            return self._reach.store(cluster.store).read(job, path, offset=offset, follow=follow)
         if self._copies.has(job):
             return self._copies.read(job, path, offset=offset, follow=follow)
         with reachable(cluster):
@@ -283,6 +285,9 @@ class SkyPilot:
         for path in paths:
             _require_inside(path)
         cluster, job = self._of(files)
+        if cluster.store:
+            self._reach.store(cluster.store).fetch(job, paths, into)
+            return
         if self._copies.has(job):
             self._copies.fetch(job, paths, into)
             return
@@ -292,6 +297,8 @@ class SkyPilot:
     def listing(self, files: Files) -> Mapping[PurePosixPath, int]:
         """See `Backend.listing`."""
         cluster, job = self._of(files)
+        if cluster.store:
+            return self._reach.store(cluster.store).listing(job)
         if self._copies.has(job):
             return self._copies.listing(job)
         with reachable(cluster):

@@ -188,7 +188,10 @@ class Ending:
             return
         try:
             with reachable(cluster):
-                self._reach.workplace(cluster).remove(job)
+                place = self._reach.workplace(cluster)
+                place.remove(job)
+                for name in _only_for(cluster, job):
+                    place.remove(name)
         except (Lost, Refused):
             return
         except (Unreachable, FarError) as error:
@@ -198,6 +201,13 @@ class Ending:
                     f"the files of {job} are still on {cluster.name!r}: {error.message}",
                     hint="try again",
                 ) from error
+
+
+def _only_for(cluster: Cluster, job: str) -> set[str]:
+    """The earlier jobs that were brought from a bucket for this one, and no other that is here."""
+    others = [note for name, note in cluster.jobs.items() if name != job and note.kept_or_open]
+    wanted = {name for note in others for name in note.brought}
+    return set(cluster.jobs[job].brought) - wanted - set(cluster.jobs)
 
 
 def require_its_server(cluster: Cluster, server: Server) -> None:

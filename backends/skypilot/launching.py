@@ -23,6 +23,8 @@ from backends.skypilot.offers import idle_minutes, too_small
 from backends.skypilot.reach import Reach, reachable
 from backends.skypilot.records import Cluster, Held, Records, Stage
 from backends.skypilot.server import Row, Server
+from backends.skypilot.shipping import bring
+from backends.skypilot.stores import Store
 from backends.ssh import sync
 from backends.ssh.surroundings import plan_software
 from backends.ssh.workplace import Workplace
@@ -110,6 +112,8 @@ class Launching:
                 continue
             name = item.files.data.get("job", item.files.id)
             cluster = self._records.of_job(name)
+            if cluster is not None and cluster.store and cluster.jobs[name].kept_or_open:
+                continue  # it is brought from its bucket, wherever this one runs
             if cluster is not None and _may_be_gone(cluster):
                 cluster = self._ending.found_gone(cluster)
             note = None if cluster is None else cluster.jobs[name]
@@ -200,7 +204,7 @@ class Launching:
             raise too_small(cluster.name, cluster.nodes, job.nodes)
         place = self._reach.workplace(cluster)
         with reachable(cluster):
-            self._bring_back(cluster, job, place, told)
+            cluster = self._bring_back(cluster, job, place, told)
             told("looking at the cluster")
             software = plan_software(place, job, NAME)
             place.lay(software.job, told=told)
@@ -216,14 +220,21 @@ class Launching:
         cluster = self._records.get(cluster.name) or cluster
         self._records.save(cluster.noted(job.name, stage=Stage.STARTED))
 
-    def _bring_back(self, cluster: Cluster, job: Job, place: Workplace, told: Progress) -> None:
+    def _bring_back(self, cluster: Cluster, job: Job, place: Workplace, told: Progress) -> Cluster:
         """Send what earlier jobs left, where it is on no disk of a cluster's any more."""
         for item in job.inputs:
             if not isinstance(item, Attached):
                 continue
             name = item.files.data.get("job", item.files.id)
-            if self._copies.has(name) and name not in cluster.jobs:
+            if store := self._store_of(name):
+                told(f"bringing {name} from {store.address.url}")
+                note = cluster.jobs[job.name]
+                brought = tuple(dict.fromkeys((*note.brought, name)))
+                cluster = self._records.save(cluster.noted(job.name, brought=brought))
+                bring(place, store.address, name)
+            elif self._copies.has(name) and name not in cluster.jobs:
                 sync.upload(place.host, place.home(name), self._copies.files(name), told=told)
+        return cluster
 
     def _bring_over(
         self, cluster: Cluster, job: Job, first: Workplace, other: Workplace, told: Progress
@@ -235,8 +246,16 @@ class Launching:
         for item in job.inputs if not cluster.shared else ():
             if isinstance(item, Attached):
                 name = item.files.data.get("job", item.files.id)
+                if store := self._store_of(name):
+                    bring(other, store.address, name)
+                    continue
                 self._copies.take(name, first)
                 sync.upload(other.host, other.home(name), self._copies.files(name), told=told)
+
+    def _store_of(self, job: str) -> Store | None:
+        """The bucket that an earlier job is kept in."""
+        cluster = self._records.of_job(job)
+        return None if cluster is None or not cluster.store else self._reach.store(cluster.store)
 
     def _queued(
         self, cluster: Cluster, job: Job, places: Sequence[Workplace], offer: Offer

@@ -1,7 +1,8 @@
 """Jobs that SkyPilot itself takes up again when their machine is taken away: its managed jobs.
 
 The run directory lies on the disk that the nodes of a Slurm cluster share, and is written and read
-over the login node; the job's commands go on in it wherever SkyPilot starts them next. What its
+over the login node; or it is kept in a bucket that the user names. The job's commands go on in it
+wherever SkyPilot starts them next. What its
 state says is the verdict, once SkyPilot has let go of the job as well: a runner that its node's end
 stopped has not ended.
 """
@@ -25,6 +26,7 @@ from backends.job import Attached, Job
 from backends.lease import Keep, Lease, Observation, Phase, Signal
 from backends.offer import Money, Offer
 from backends.protocol import Progress, silent
+from backends.skypilot.bucket import HALF_NAME
 from backends.skypilot.errors import as_launch_error
 from backends.skypilot.leases import (
     NAME,
@@ -37,6 +39,8 @@ from backends.skypilot.queue import Managed, Queue
 from backends.skypilot.reach import Reach, reachable
 from backends.skypilot.records import SLURM, Cluster, Held, JobNote, Records, Stage
 from backends.skypilot.server import Server
+from backends.skypilot.shipping import script
+from backends.skypilot.software import unseen
 from backends.ssh.surroundings import plan_software
 from backends.verdicts import remembered, verdict_of
 
@@ -77,8 +81,8 @@ class ManagedJobs:
                 on_lease(found := lease_of(known, job.name))
                 return found
         self._server.await_answer()
-        self._require_attached(job)
         cluster = known or self._new(job, offer)
+        self._require_attached(job, cluster.store)
         cluster = self._records.save(replace(cluster, price=str(offer.price.amount)))
         found = lease_of(cluster, job.name)
         try:
@@ -94,13 +98,14 @@ class ManagedJobs:
             name=cluster_name(job.name),
             created_at=now.isoformat(),
             server=self._server.url(),
-            cloud=SLURM,
+            cloud=offer.data.get("cloud", SLURM),
             region=offer.region.partition("/")[2],
             managed=True,
+            store=offer.data.get("store", ""),
         )
         return replace(cluster, jobs={job.name: new_note(job, cluster, now)})
 
-    def _require_attached(self, job: Job) -> None:
+    def _require_attached(self, job: Job, store: str) -> None:
         for item in job.inputs:
             if not isinstance(item, Attached):
                 continue
@@ -112,10 +117,23 @@ class ManagedJobs:
                     f"the files of the earlier job {name!r} are no longer behind SkyPilot",
                     hint="run the earlier job again",
                 )
+            assert cluster is not None
+            if cluster.store != store:
+                raise Refused(
+                    f"the files of the earlier job {name!r} are in {cluster.store or 'no bucket'}, "
+                    f"and this job's are to be in {store or 'none'}",
+                    hint=f"give --store {cluster.store}" if cluster.store else "leave --store out",
+                )
 
     def _begin(self, cluster: Cluster, job: Job, offer: Offer, told: Progress) -> None:
-        told("reaching the login node")
-        cluster = self._records.save(replace(cluster, root=self._reach.ready(cluster, told)))
+        if cluster.store:
+            told("reaching the bucket")
+            self._reach.store(cluster.store).require()
+            root = cluster.store
+        else:
+            told("reaching the login node")
+            root = self._reach.ready(cluster, told)
+        cluster = self._records.save(replace(cluster, root=root))
         number = self._found(cluster)
         if number is None:
             number = self._submitted(cluster, job, offer, told)
@@ -130,15 +148,22 @@ class ManagedJobs:
         return rows[0].number if rows else None
 
     def _submitted(self, cluster: Cluster, job: Job, offer: Offer, told: Progress) -> int:
-        place = self._reach.workplace(cluster)
-        with reachable(cluster):
-            told("looking at the login node")
-            software = plan_software(place, job, NAME)
-            place.lay(software.job, told=told)
-            command = place.give(software.job, {}, again=True)
+        secrets: dict[str, str] | None = None
+        if cluster.store:
+            store = self._reach.store(cluster.store)
+            if half := store.lay(unseen(job, NAME), told=told):
+                secrets = {HALF_NAME: half}
+            run = script(store.address, job.name)
+        else:
+            place = self._reach.workplace(cluster)
+            with reachable(cluster):
+                told("looking at the login node")
+                software = plan_software(place, job, NAME)
+                place.lay(software.job, told=told)
+                run = f"exec {shlex.join(place.give(software.job, {}, again=True))}"
         told("SkyPilot takes the job in")
         sky = self._server.sdk
-        task = sky.Task(name=cluster.name, run=f"exec {shlex.join(command)}", num_nodes=job.nodes)
+        task = sky.Task(name=cluster.name, run=run, num_nodes=job.nodes, secrets=secrets)
         task.set_resources([sky.Resources(**one) for one in json.loads(offer.data["resources"])])
         try:
             request = self.queue.submit(task, cluster.name)
@@ -188,8 +213,11 @@ class ManagedJobs:
             if self._records.claimed(job):
                 return Observation(Phase.STARTING, reason="it is being launched", cost=cost)
             return Observation(Phase.LOST, reason="its launch was cut short", cost=cost)
-        with reachable(cluster):
-            seen = self._reach.workplace(cluster).status(job)
+        if cluster.store:
+            seen = self._reach.store(cluster.store).status(job)
+        else:
+            with reachable(cluster):
+                seen = self._reach.workplace(cluster).status(job)
         cost = self._worked(cluster, seen.state)
         if _ended(seen.state):
             found = rundir.observation(seen.state, alive=False, cost=cost)
@@ -217,6 +245,9 @@ class ManagedJobs:
         note = cluster.jobs[job]
         if note.verdict is not None or note.stage is not Stage.STARTED:
             return
+        if cluster.store:
+            self._leave_wish(cluster, job, what, grace)
+            return
         place = self._reach.workplace(cluster)
         with reachable(cluster):
             alive = place.status(job).alive
@@ -224,6 +255,14 @@ class ManagedJobs:
                 place.signal(job, what, grace=grace)
         if not alive and what is Signal.STOP:
             self._cancel(cluster)
+
+    def _leave_wish(self, cluster: Cluster, job: str, what: Signal, grace: timedelta) -> None:
+        """A machine that works on it looks for wishes; where there is none, SkyPilot is asked."""
+        rows = self.queue.jobs(cluster.name)
+        if what is Signal.STOP and not any(row.status == "RUNNING" for row in rows):
+            self._cancel(cluster)
+            return
+        self._reach.store(cluster.store).signal(job, what, grace=grace)
 
     def release(self, cluster: Cluster, job: str, keep: Keep) -> Cluster:
         """Until SkyPilot has let go of it. The caller holds its claim. Raises MayStillBill."""
@@ -261,6 +300,9 @@ class ManagedJobs:
 
     def _clear(self, cluster: Cluster, job: str, keep: Keep) -> None:
         """Its secrets always, its files where they are not wanted."""
+        if cluster.store:
+            self._clear_bucket(cluster, job, keep)
+            return
         place = self._reach.workplace(cluster)
         try:
             with reachable(cluster):
@@ -276,6 +318,18 @@ class ManagedJobs:
                 hint="nothing of it runs; try again",
             ) from error
 
+    def _clear_bucket(self, cluster: Cluster, job: str, keep: Keep) -> None:
+        store = self._reach.store(cluster.store)
+        try:
+            store.forget_secrets(job)
+            if keep is Keep.NOTHING:
+                store.remove(job)
+        except FtlaunchError as error:
+            raise MayStillBill(
+                f"the files of {job} are still in {cluster.store}: {error.message}",
+                hint="nothing of it runs, but the bucket costs something; try again",
+            ) from error
+
     # ── other computers' ──────────────────────────────────────────────────────────────────────
 
     def taken_over(self, job: str) -> Cluster | None:
@@ -284,7 +338,7 @@ class ManagedJobs:
             rows = self.queue.jobs(cluster_name(job), over=True)
         except FtlaunchError:
             return None
-        if not rows or not rows[0].region:
+        if not rows or not (rows[0].region or rows[0].store):
             return None
         row = rows[0]
         began = datetime.fromtimestamp(row.submitted_at, UTC).isoformat()
@@ -293,12 +347,15 @@ class ManagedJobs:
             name=row.name,
             created_at=began,
             server=self._server.url(),
-            cloud=SLURM,
+            cloud=row.cloud or SLURM,
             region=row.region,
             managed=True,
+            store=row.store,
             held=Held.UP,
             jobs={job: note},
         )
+        if row.store:
+            return self._records.save(replace(cluster, root=row.store))
         return self._records.save(replace(cluster, root=self._reach.ready(cluster, silent)))
 
 
@@ -335,8 +392,9 @@ def _waiting(row: Managed, state: Mapping[str, Any] | None, cost: Money) -> Obse
             Phase.STOPPING, reason="its machine is let go of", cost=cost, state=state
         )
     if row.status == "RUNNING" and state is not None:
-        # A lock on a shared disk may not be seen from another machine.
-        return Observation(Phase.RUNNING, cost=cost, state=state)
+        # A lock on a shared disk may not be seen from another machine, and in a bucket is none.
+        stops = rundir.phase(state) is Phase.STOPPING
+        return Observation(Phase.STOPPING if stops else Phase.RUNNING, cost=cost, state=state)
     if row.status == "RUNNING":  # on a machine of its own, that bills
         return Observation(Phase.STARTING, reason="its machine is there, and it begins", cost=cost)
     if state is None or row.status in _QUEUED:

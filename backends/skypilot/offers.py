@@ -15,6 +15,7 @@ from typing import Any
 from backends.errors import Refused, Unreachable, Unsupported
 from backends.offer import FREE, Money, Need, Offer
 from backends.skypilot import catalog
+from backends.skypilot.addresses import HOW, address
 from backends.skypilot.catalog import Instance, Listing
 from backends.skypilot.errors import translated
 from backends.skypilot.leases import NAME
@@ -92,13 +93,16 @@ class Offers:
         """Managed jobs, which SkyPilot takes up again by itself.
 
         What they go on from must outlive their machines, and be read from here: a Slurm cluster
-        has a disk for that. Raises Refused for another place.
+        has a disk for that, and elsewhere the user names a bucket. Raises Refused where there is
+        neither, BadInput for what is no bucket.
         """
-        if self._infra and not self._infra.lower().startswith("slurm"):
+        if need.store:
+            address(need.store)
+        elif self._infra and not self._infra.lower().startswith("slurm"):
             raise Refused(
-                f"a job that recovers keeps its checkpoints on a disk that outlives its machine, "
-                f"and on {self._infra} there is none that ftlaunch can read",
-                hint="use -b skypilot:slurm/NAME, or -b modal, where every job goes on by itself",
+                f"a job that recovers keeps its checkpoints where they outlive its machine, "
+                f"and on {self._infra} that is a bucket, which nobody has named",
+                hint=HOW,
             )
         if need.nodes > 1:
             raise Refused(
@@ -106,11 +110,8 @@ class Offers:
                 hint="leave --recover out, or ask for one node with more GPUs",
             )
         found = self.live(replace(need, recover=False))
-        here = [one for one in found if one.data["cloud"] == SLURM]
-        return [
-            replace(one, ends=True, alone=RECOVERS, data={**one.data, "recovers": "1"})
-            for one in here
-        ]
+        here = [one for one in found if need.store or one.data["cloud"] == SLURM]
+        return [_recovers(one, need.store) for one in here]
 
     def _any_gpu(self, need: Need) -> list[Offer]:
         """The cheapest GPU of each cloud, where nobody asked for a kind: a training wants one."""
@@ -204,17 +205,28 @@ class Offers:
         if self._guest:
             return [] if need.gpus else [self._guest_offer(None, 0, need.nodes)]
         narrowed = self._infra.partition("/")[0].lower()
-        if need.recover and narrowed != "slurm":
+        if need.store:
+            address(need.store)
+        if need.recover and narrowed != "slurm" and not need.store:
             return []
         if narrowed in {"slurm", "kubernetes", "k8s", "ssh"}:
-            return [replace(_unpriced(self._infra, need), read_at=self._clock())]
+            one = replace(_unpriced(self._infra, need), read_at=self._clock())
+            return [_recovers(one, need.store) if need.recover else one]
         fits = _fitting(need)
         found: list[Offer] = []
         for listing in catalog.listings(self._server.home):
             if not narrowed or listing.cloud == narrowed:
                 rows = _cheapest(filter(fits, listing.rows), need)
                 found += map(_dating(listing, need), rows)
+        if need.recover:
+            found = [_recovers(one, need.store) for one in found]
         return sorted(found, key=lambda offer: offer.price.amount)
+
+
+def _recovers(offer: Offer, store: str) -> Offer:
+    """The same as a managed job, which SkyPilot takes up again by itself."""
+    data = {**offer.data, "recovers": "1", **({"store": store} if store else {})}
+    return offer.but(ends=True, alone=RECOVERS, keeps=store, data=data)
 
 
 def _no_dearer(row: Considered, need: Need) -> dict[str, float]:

@@ -15,6 +15,7 @@ from typing import Any
 from backends.errors import Unreachable
 from backends.skypilot.errors import translated
 from backends.skypilot.server import PREFIX, Server
+from backends.skypilot.shipping import said
 
 _OVER = frozenset({"SUCCEEDED", "CANCELLED"})
 
@@ -26,6 +27,7 @@ class Managed:
     status      SkyPilot's own word: PENDING, STARTING, RUNNING, RECOVERING, SUCCEEDED, FAILED, …
     at_work     somebody still minds it: until then its cluster may be there, whatever the status
     recoveries  how often its cluster was taken away
+    store       the address of the bucket where it is kept, by the script that the server has of it
     seconds     that it has run, without the time that a cluster was waited for
     """
 
@@ -38,6 +40,8 @@ class Managed:
     seconds: float
     submitted_at: float
     why: str
+    cloud: str = ""
+    store: str = ""
 
     @property
     def over(self) -> bool:
@@ -115,4 +119,6 @@ def _row(record: Any) -> Managed:
         seconds=float(one.get("job_duration") or 0),
         submitted_at=float(one.get("submitted_at") or 0),
         why=str(one.get("failure_reason") or ""),
+        cloud=str(one.get("cloud") or "").strip("-"),
+        store=said(str(one.get("user_yaml") or "")),
     )

@@ -18,8 +18,10 @@ from pathlib import Path, PurePosixPath
 
 from backends.errors import Lost, NotLaunched, Unreachable
 from backends.protocol import Progress
+from backends.skypilot.addresses import address
 from backends.skypilot.records import Cluster, Held, Records
 from backends.skypilot.server import Server
+from backends.skypilot.stores import Store
 from backends.skypilot.unanswered import START_NONE
 from backends.ssh.errors import SshError
 from backends.ssh.host import Host, Target
@@ -43,6 +45,13 @@ class Reach:
         self._records = records
         self._environ = environ
         self._hosts: dict[str, Host] = {}
+        self._stores: dict[str, Store] = {}
+
+    def store(self, url: str) -> Store:
+        """The bucket that jobs are kept in, opened on first use. Raises BadInput."""
+        if url not in self._stores:
+            self._stores[url] = Store(address(url))
+        return self._stores[url]
 
     def forget(self, cluster: Cluster) -> None:
         """Let go of the connection to a cluster."""

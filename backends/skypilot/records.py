@@ -49,6 +49,7 @@ class JobNote:
     before   what the cluster had cost when the job came to it
     number   SkyPilot's own, of the job on its cluster
     nodes    how many of the cluster's it runs on
+    brought  earlier jobs that were brought from a bucket for it
     """
 
     lease: str
@@ -60,6 +61,12 @@ class JobNote:
     before: str = "0"
     number: int | None = None
     nodes: int = 1
+    brought: tuple[str, ...] = ()
+
+    @property
+    def kept_or_open(self) -> bool:
+        """Nobody has taken its files away."""
+        return self.stage is not Stage.RELEASED or self.kept
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ class Cluster:
     nodes    how many machines it is; `price` is for all of them
     since    when it began to bill; spent: what it had cost before that
     managed  it is one of SkyPilot's managed jobs, whose clusters come and go; there is one job
+    store    the address of the bucket where that job's run directory is kept; empty: on a disk
     """
 
     name: str
@@ -92,6 +100,7 @@ class Cluster:
     since: str | None = None
     spent: str = "0"
     managed: bool = False
+    store: str = ""
     jobs: Mapping[str, JobNote] = field(default_factory=dict)
 
     @property
@@ -194,7 +203,13 @@ def _read(path: Path) -> Cluster | None:
     try:
         raw: dict[str, Any] = json.loads(path.read_bytes())
         jobs = {
-            name: JobNote(**{**_known(JobNote, note), "stage": Stage(note["stage"])})
+            name: JobNote(
+                **{
+                    **_known(JobNote, note),
+                    "stage": Stage(note["stage"]),
+                    "brought": tuple(note.get("brought", ())),
+                }
+            )
             for name, note in raw["jobs"].items()
         }
         return Cluster(**{**_known(Cluster, raw), "held": Held(raw["held"]), "jobs": jobs})

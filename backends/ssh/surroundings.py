@@ -15,14 +15,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
 from backends.errors import Refused
 from backends.job import Job, LocalFile, LocalTree
-from backends.plan import RunPath, Step
+from backends.plan import Argument, RunPath, Step
 from backends.ssh import programs
 from backends.ssh.host import Host
 from backends.ssh.workplace import Workplace
@@ -105,41 +105,78 @@ def _lasting(place: Workplace, hints: Mapping[str, str]) -> dict[str, str]:
 def _made(
     place: Workplace, job: Job, lock: Path, hints: Mapping[str, str], *, path: str
 ) -> Software:
-    python = hints.get("python", "3.11")
-    pins = _file(lock, "lock.txt")
-    prefix = place.root / "envs" / f"{pins.sha256[:16]}-py{python}"
-    step = Step(
-        STEP,
-        (
-            programs.python_of(place.host),
-            "-I",
-            RunPath(f"{STEP}/{_MAKER.name}"),
-            RunPath(f"{STEP}/lock.txt"),
-            str(prefix),
-            str(place.root / "tools"),
-            f"--python={python}",
-            *([f"--index={hints['index']}"] if "index" in hints else []),
-            *(f"--import={name}" for name in hints.get("imports", "").split()),
-        ),
-    )
+    program = programs.python_of(place.host)
+    made = making(lock, hints, program=program, below=lambda at: str(place.root / at))
+    prefix = place.root / made.prefix
     env = {
         "VIRTUAL_ENV": str(prefix),
         "PATH": ":".join((str(prefix / "bin"), path or os.defpath)),
     }
     with_step = replace(
         job,
-        plan=replace(job.plan, steps=(step, *job.plan.steps)),
-        inputs=(*job.inputs, LocalTree((_file(_MAKER, _MAKER.name), pins))),
+        plan=replace(job.plan, steps=(made.step, *job.plan.steps)),
+        inputs=(*job.inputs, made.files),
         env={**job.env, **env},
     )
+    return Software(with_step, made.step, env, made.how)
+
+
+@dataclass(frozen=True)
+class Making:
+    """How an environment is made from a lock, on a machine that nobody has seen yet, perhaps.
+
+    prefix  where it will be, below the workplace's root
+    files   what the step wants in the run directory
+    how     one phrase for a person
+    """
+
+    step: Step
+    prefix: str
+    files: LocalTree
+    how: str
+
+
+def making(
+    lock: Path, hints: Mapping[str, str], *, program: str, below: Callable[[str], Argument]
+) -> Making:
+    """The step that makes it.
+
+    program  the machine's own Python
+    below    makes an argument of a path below the workplace's root
+    Raises Refused when the lock cannot be read.
+    """
+    python = hints.get("python", "3.11")
+    pins = _file(lock, "lock.txt")
+    prefix = f"envs/{pins.sha256[:16]}-py{python}"
+    step = Step(
+        STEP,
+        (
+            program,
+            "-I",
+            RunPath(f"{STEP}/{_MAKER.name}"),
+            RunPath(f"{STEP}/lock.txt"),
+            below(prefix),
+            below("tools"),
+            f"--python={python}",
+            *([f"--index={hints['index']}"] if "index" in hints else []),
+            *(f"--import={name}" for name in hints.get("imports", "").split()),
+        ),
+    )
     how = f"an environment made from the lock {pins.sha256[:16]} with Python {python}"
-    return Software(with_step, step, env, how)
+    return Making(step, prefix, LocalTree((_file(_MAKER, _MAKER.name), pins)), how)
+
+
+def bare_programs(job: Job) -> list[str]:
+    """The commands that a job looks up on its machine's PATH."""
+    bare = {step.argv[0] for step in job.plan.steps if isinstance(step.argv[0], str)}
+    return sorted(name for name in bare if "/" not in name)
 
 
 def _look(host: Host, job: Job, wanted: list[str]) -> _Machine:
-    bare = {step.argv[0] for step in job.plan.steps if isinstance(step.argv[0], str)}
-    names = sorted(name for name in bare if "/" not in name)
-    asked = {"distributions": [one.partition("==")[0] for one in wanted], "programs": names}
+    asked = {
+        "distributions": [one.partition("==")[0] for one in wanted],
+        "programs": bare_programs(job),
+    }
     done = host.run(["sh", "-c", _SCRIPT, _PROBE, json.dumps(asked)], timeout=_SOON)
     path, _, said = done.out.decode("utf-8", "surrogateescape").partition("\n")
     try:

@@ -103,6 +103,8 @@ def _heading(prepared: Prepared) -> None:
     click.echo(f"  on {prepared.backend_spec}: {rented}, {price}")
     if offer.instead:
         click.echo(f"  or {offer.instead}")
+    if offer.keeps:
+        click.echo(f"  checkpoints and results are kept in {offer.keeps}")
     if prepared.doubt:
         click.echo(f"  prices are dated; {prepared.doubt}")
     if build.prepares_apart(prepared.run, offer) and offer.plain is not None:
@@ -276,6 +278,7 @@ def document(prepared: Prepared, store: Store) -> dict[str, Any]:
             "region": offer.region,
             "spot": offer.spot,
             "instead": offer.instead,
+            "keeps": offer.keeps,
             "read_at": None if offer.read_at is None else offer.read_at.isoformat(),
             "doubt": prepared.doubt,
         },

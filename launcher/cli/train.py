@@ -76,6 +76,12 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--recover", is_flag=True, help="Go on by itself when the machine is taken away."
             ),
             click.option(
+                "--store",
+                default="",
+                metavar="s3://BUCKET/PREFIX",
+                help="With --recover behind SkyPilot: the bucket that checkpoints are kept in.",
+            ),
+            click.option(
                 "-e",
                 "--env",
                 "variables",
@@ -153,6 +159,7 @@ def _go(
     spot: bool,
     regions: tuple[str, ...],
     recover: bool,
+    store: str,
     variables: tuple[tuple[str, str], ...],
     env_file: Path | None,
     secrets: tuple[str, ...],
@@ -173,6 +180,7 @@ def _go(
         spot=spot,
         regions=regions,
         recover=recover,
+        store=store,
         name=name,
         output=output,
         extra=click.get_current_context().meta.get(_EXTRA, ()),

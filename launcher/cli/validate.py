@@ -100,6 +100,7 @@ class Found:
     passed_over: tuple[str, ...] = ()
     bounds: tuple[str, ...] = ()
     looks: tuple[Deep, ...] = ()
+    keeps: str = ""
 
     @property
     def errors(self) -> int:
@@ -141,6 +142,7 @@ def _found(asked: Asked, *, quiet: bool) -> Found:
         passed_over=(*preflight.not_checked(recipe), *unasked),
         bounds=tuple(preflight.lengths(look)),
         looks=looks,
+        keeps=recipe.launch.hardware.store,
     )
 
 
@@ -187,6 +189,8 @@ def _print(found: Found, *, deep: bool) -> None:
         click.echo(line)
     if deep and not found.looks:
         click.echo("--deep: axolotl is asked once there are no errors")
+    if found.keeps:
+        click.echo(f"checkpoints and results will be kept in {found.keeps}")
     if found.passed_over:
         click.echo(f"not checked: {'; '.join(found.passed_over)}")
     if not found.errors:
@@ -230,6 +234,7 @@ def _print_json(found: Found) -> None:
         "problems": rows,
         "not_checked": list(found.passed_over),
         "lengths": list(found.bounds),
+        "keeps": found.keeps or None,
     }
     if found.looks:
         facts["deep"] = [_deep_facts(look) for look in found.looks]

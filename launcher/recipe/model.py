@@ -77,6 +77,7 @@ class Hardware(_Part):
     memory  GiB of main memory
     disk    GiB
     recover the job goes on by itself when the machine is taken away
+    store   the address of a bucket, for what such a job goes on from
     """
 
     gpus: tuple[tuple[str, int], ...] = Field(default=(), alias="gpu")
@@ -85,8 +86,16 @@ class Hardware(_Part):
     disk: Gibibytes | None = None
     spot: Switch = False
     recover: Switch = False
+    store: str = ""
     regions: Words = ()
     nodes: AtLeastOne = 1
+
+    @field_validator("store")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[a-z0-9]+://[^/\s]\S*", value):
+            raise ValueError(f"{value!r} is no bucket's address: one is s3://BUCKET/PREFIX")
+        return value
 
     @field_validator("gpus", mode="before")
     @classmethod

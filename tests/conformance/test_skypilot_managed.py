@@ -175,7 +175,7 @@ def test_another_computer_finds_it_and_ends_it(rig: OnSky, bench: Bench, tmp_pat
 def test_it_is_not_promised_where_there_is_no_disk_for_it(rig: OnSky) -> None:
     options = rig.options
     aws = SkyPilot(type(options)(**{**vars(options), "detail": "aws"}))
-    with pytest.raises(Refused, match="a disk that outlives its machine"):
+    with pytest.raises(Refused, match="a bucket, which nobody has named"):
         aws.offers(RECOVERS, live=True)
 
 

@@ -50,6 +50,41 @@ def test_a_dry_run_needs_no_server(user: Desk) -> None:
     assert "takes itself down after 3 hours, with results that nobody fetched" in ended.said
 
 
+STORE = ("--store", "s3://lab/jobs")
+
+
+def test_where_a_job_that_recovers_is_kept_is_shown(user: Desk) -> None:
+    ended = user.run(*TRAIN, "-g", "L4", "--recover", *STORE, "--dry-run")
+    assert_said(ended, 0, "checkpoints and results are kept in s3://lab/jobs", "newest checkpoint")
+    ended = user.run(*TRAIN, "-g", "L4", "--spot", *STORE, "--dry-run", "--json")
+    assert ended.json()["offer"]["keeps"] == "s3://lab/jobs"
+
+
+def test_a_recipe_that_names_a_bucket_is_told_of(user: Desk) -> None:
+    (user.here / "mine.yml").write_text(
+        "config: {base_model: x/y, datasets: [{path: x/z, type: alpaca}], adapter: lora}\n"
+        "hardware: {gpu: L4, recover: true, store: 's3://lab/jobs'}\n"
+    )
+    ended = user.run("validate", "mine.yml")
+    assert "checkpoints and results will be kept in s3://lab/jobs" in ended.out, ended.said
+
+
+def test_a_job_that_recovers_has_to_be_kept_somewhere(user: Desk) -> None:
+    ended = user.run(*TRAIN, "-g", "L4", "--recover", "--dry-run")
+    assert_said(ended, CAPACITY, "takes a job up again by itself", "--store s3://BUCKET/PREFIX")
+
+
+def test_a_bucket_that_nothing_would_be_kept_in(user: Desk) -> None:
+    ended = user.run(*TRAIN, "-g", "L4", *STORE, "--dry-run")
+    assert_said(ended, USAGE, "s3://lab/jobs is named", "add --recover")
+    ended = user.run("train", "tiny", "-b", "local", "--recover", *STORE, "--dry-run")
+    assert_said(ended, CAPACITY, "takes a job up again", "--store s3://BUCKET/PREFIX with -b sky")
+    ended = user.run("train", "tiny", "-b", "auto", "--recover", *STORE, "--dry-run")
+    assert_said(ended, USAGE, "auto takes several", "-b skypilot")
+    ended = user.run(*TRAIN, "-g", "L4", "--recover", "--store", "here", "--dry-run")
+    assert_said(ended, USAGE, "'here' is no bucket's address", "s3://BUCKET/PREFIX")
+
+
 def test_a_limit_in_dollars_is_shown_as_one(user: Desk) -> None:
     ended = user.run(*TRAIN, "-g", "L4", "--max-cost", "1", "--dry-run")
     assert_said(ended, 0, "ends by itself after 1:14:33: $1 are spent then, at this price")

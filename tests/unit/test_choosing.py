@@ -44,6 +44,18 @@ def taken(free: Sequence[Offer] | None, need: Need, **how: Any) -> Offer:
     return choose(shop, need, **{"cap": None, "dry": False, **how}).offer
 
 
+def test_a_bucket_is_named_only_where_something_is_kept_in_it() -> None:
+    kept = replace(offer("L4", "0.44"), keeps="s3://lab")
+    need = Need(store="s3://lab", recover=True)
+    assert taken([kept], need) is kept
+    with pytest.raises(BadInput, match="shop keeps checkpoints in a place of its own") as caught:
+        taken(SHELF, need)
+    assert "for -b skypilot" in caught.value.hint
+    with pytest.raises(BadInput, match="only a job that goes on by itself") as caught:
+        taken(SHELF, replace(need, recover=False))
+    assert "--recover" in caught.value.hint
+
+
 def test_where_a_job_is_one_machine_several_nodes_are_refused_by_name() -> None:
     class Single(Shop):
         def offers(self, need: Need, *, live: bool) -> Sequence[Offer]:

@@ -93,6 +93,7 @@ def test_a_file_with_neither_is_a_plain_config(load: Load) -> None:
         ("hardware: {gpus: H100}\n", 2, "'gpus' in hardware", "did you mean 'gpu'?"),
         ("hardware:\n  gpu: H100:0\n", 3, "at least 1", ""),
         ("hardware:\n  gpu: 4090:2\n", 3, "put it in quotes", ""),
+        ("hardware: {store: here}\n", 2, "'here' is no bucket's address", ""),
         ("hardware: [H100]\n", 2, "hardware must be a mapping", ""),
         ("set: [a]\n", 2, "set must be a mapping", ""),
         ("steps: {train: 1}\n", 2, "steps.train must be true or false", ""),

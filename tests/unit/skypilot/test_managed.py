@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from backends.lease import Phase
 from backends.offer import Money
 from backends.skypilot import managed
+from backends.skypilot.ending import _only_for
 from backends.skypilot.queue import Managed, _row
+from backends.skypilot.records import Cluster, JobNote, Records, Stage
 
 COST = Money(Decimal(1))
 
@@ -47,6 +50,7 @@ def test_a_runner_that_was_stopped_by_its_nodes_end_has_not_ended(
         ("STARTING", None, Phase.QUEUED),
         ("RUNNING", None, Phase.STARTING),
         ("RUNNING", {"phase": "lost"}, Phase.RUNNING),
+        ("RUNNING", {"phase": "stopping"}, Phase.STOPPING),
         ("RECOVERING", {"phase": "lost"}, Phase.STARTING),
         ("CANCELLING", {"phase": "lost"}, Phase.STARTING),
     ],
@@ -94,6 +98,27 @@ def test_a_verdict_holds_once_nobody_minds_the_job_any_more() -> None:
 )
 def test_over_is_over_and_let_go_of(status: str, at_work: bool, over: bool) -> None:
     assert row(status, at_work=at_work).over is over
+
+
+def test_what_was_brought_from_a_bucket_goes_with_the_last_job_that_wanted_it() -> None:
+    kept: dict[str, Any] = {"lease": "x", "created_at": "", "stage": Stage.STARTED}
+    jobs = {
+        "a": JobNote(**kept, brought=("first", "second")),
+        "b": JobNote(**kept, brought=("second",)),
+        "first": JobNote(**kept),
+    }
+    cluster = Cluster("c", "", jobs=jobs)
+    assert _only_for(cluster, "a") == set(), "one is a job of the cluster's own"
+    assert _only_for(cluster.without("first"), "a") == {"first"}
+    gone = cluster.noted("a", stage=Stage.RELEASED)
+    assert _only_for(gone, "b") == {"second"}
+
+
+def test_a_record_keeps_what_was_brought(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    note = JobNote("x", "", brought=("first",))
+    records.save(Cluster("c", "", store="s3://b", jobs={"a": note}))
+    assert records.get("c") == Cluster("c", "", store="s3://b", jobs={"a": note})
 
 
 def test_a_row_of_the_queue_is_read() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.errors import Unsupported
+from backends.errors import BadInput, Refused, Unsupported
 from backends.offer import FREE, Need
 from backends.skypilot import catalog
 from backends.skypilot.offers import Offers
@@ -43,6 +43,23 @@ def home(tmp_path: Path) -> Path:
 def offers(home: Path, infra: str = "", guest: str = "") -> Offers:
     server = Server({"HOME": str(home)})
     return Offers(server, infra=infra, guest=guest, clock=lambda: datetime.now(UTC))
+
+
+def test_a_job_that_recovers_is_kept_in_the_bucket_that_was_named(home: Path) -> None:
+    need = Need(gpus=(("l4", 1),), recover=True)
+    assert offers(home).dated(need) == []
+    (found,) = offers(home).dated(replace(need, store="s3://lab/jobs"))
+    assert (found.keeps, found.ends) == ("s3://lab/jobs", True)
+    assert (found.data["store"], found.data["recovers"]) == ("s3://lab/jobs", "1")
+    with pytest.raises(BadInput, match="no bucket's address"):
+        offers(home).dated(replace(need, store="lab"))
+
+
+@pytest.mark.parametrize("infra", ["aws", "kubernetes"])
+def test_where_no_disk_outlives_a_machine_a_bucket_is_asked_for(home: Path, infra: str) -> None:
+    with pytest.raises(Refused, match="a bucket, which nobody has named") as caught:
+        offers(home, infra)._recovering(Need(recover=True))
+    assert "--store s3://BUCKET/PREFIX" in caught.value.hint
 
 
 def test_a_list_on_disk_is_read_with_its_age_and_only_of_clouds_that_skypilot_has(
