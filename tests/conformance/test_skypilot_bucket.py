@@ -83,6 +83,7 @@ def local_disks(rig: OnSky, job: str) -> list[Path]:
     return [path for path in rig.provider.home.slurm.rglob(f"ftlaunch/runs/{job}") if path.is_dir()]
 
 
+@pytest.mark.seldom
 def test_it_goes_on_from_the_bucket_on_another_machine(
     rig: OnSky, bench: Bench, lab: Bucket, tmp_path: Path
 ) -> None:
