@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,18 +108,22 @@ def _rows(cloud: str, path: Path) -> Iterator[Instance]:
             # A column that a list lacks is read from the empty cell that is put behind each row.
             others = ("vCPUs", "MemoryGiB", "Price", "SpotPrice", "Region")
             cpus, memory, price, spot, region = (at.get(key, -1) for key in others)
+            # There are tens of thousands of rows, and few sizes among them.
+            size, whole = cache(_number), cache(_whole)
             for row in lines:
-                row.extend([""] * max(1, width + 1 - len(row)))
+                row.append("")
+                if len(row) <= width:
+                    row.extend([""] * (width + 1 - len(row)))
                 try:
                     yield Instance(
                         cloud,
                         row[name],
                         row[gpu] or None,
-                        int(float(row[count] or 0)),
-                        _number(row[cpus]),
-                        _number(row[memory]),
-                        _number(row[price]),
-                        _number(row[spot]),
+                        whole(row[count]),
+                        size(row[cpus]),
+                        size(row[memory]),
+                        float(row[price]) if row[price] else None,
+                        float(row[spot]) if row[spot] else None,
                         row[region],
                     )
                 except (ValueError, OverflowError):
@@ -131,8 +136,12 @@ _COUNT = "AcceleratorCount"
 _NEEDED = {"InstanceType", "AcceleratorName", _COUNT}
 
 
-def _number(text: str | None) -> float | None:
+def _number(text: str) -> float | None:
     return float(text) if text else None
+
+
+def _whole(text: str) -> int:
+    return int(float(text or 0))
 
 
 def plain(gpu: str) -> str:

@@ -148,6 +148,8 @@ class Learned:
 
     def memory(self, work: Workload, kind: GpuKind, count: int) -> Correction:
         """Of the peak of tensors on one GPU."""
+        if not self.known:
+            return NONE
 
         def ratio(one: _Known) -> float | None:
             if one.measured.peak_gib is None or one.kind is None:
@@ -161,6 +163,8 @@ class Learned:
 
     def pace(self, work: Workload, kind: GpuKind, count: int) -> Correction:
         """Of the seconds of a step."""
+        if not self.known:
+            return NONE
 
         def ratio(one: _Known) -> float | None:
             if one.measured.step_s is None or one.kind is None:
