@@ -186,7 +186,11 @@ def _checkpointing(config: Config) -> str:
     offloading = config.get("activation_offloading")
     if isinstance(value, str) and value.lower() in ("unsloth", "offload", "offload_disk"):
         return "offload"
-    if not on(config, "gradient_checkpointing"):
+    sharding = section(config, "fsdp_config")
+    by_fsdp = any(
+        on(sharding, key) for key in ("activation_checkpointing", "fsdp_activation_checkpointing")
+    )
+    if not (on(config, "gradient_checkpointing") or by_fsdp):
         return "offload" if offloading else "none"
     return "offload" if offloading else "full"
 

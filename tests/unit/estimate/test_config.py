@@ -109,6 +109,12 @@ def test_a_deepspeed_file_is_read_where_it_is_here(tmp_path: Path) -> None:
         setup_of({"deepspeed": "broken.json"}, base_dir=tmp_path)
 
 
+def test_fsdp_has_a_switch_of_its_own_for_checkpointing() -> None:
+    for key in ("activation_checkpointing", "fsdp_activation_checkpointing"):
+        assert setup_of({"fsdp_config": {key: True}}).checkpointing == "full"
+        assert setup_of({"fsdp_config": {key: False}}).checkpointing == "none"
+
+
 def test_fsdp2_does_not_shard_a_quantised_base() -> None:
     config = {"adapter": "qlora", "fsdp": ["full_shard"]}
     assert setup_of(config).shard_quant
