@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -55,6 +57,12 @@ def _factory(name: str) -> Factory:
 
 def _entries() -> dict[str, dict[str, EntryPoint]]:
     """By name, and by what they point to: one distribution may be seen twice on the path."""
+    return _entries_on(tuple(sys.path))
+
+
+@cache
+def _entries_on(_path: tuple[str, ...]) -> dict[str, dict[str, EntryPoint]]:
+    # All that is installed is gone through, which takes as long as to read a price list.
     found: dict[str, dict[str, EntryPoint]] = {}
     for entry in entry_points(group=GROUP):
         found.setdefault(entry.name, {}).setdefault(entry.value, entry)
