@@ -28,14 +28,17 @@ def turn() -> str:
         if named not in STORIES:
             raise ValueError(f"FTLAUNCH_TURN is {named!r}; it is one of {', '.join(STORIES)}")
         return named
-    asked = subprocess.run(
-        ["git", "rev-parse", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return STORIES[int(asked.stdout.strip() or "0", 16) % len(STORIES)]
+    return STORIES[int(_commit() or "0", 16) % len(STORIES)]
+
+
+def _commit() -> str:
+    """Empty where this is no checkout, or git is not here."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return asked.stdout.strip()
 
 
 def said() -> str:
