@@ -131,7 +131,7 @@ def _nothing(backend: Backend, need: Need, *, dry: bool) -> BadInput | NoCapacit
         )
     if not rented:
         return NoCapacity(
-            f"{backend.name} has nothing for {wanted}", hint=_next_best(backend, need, dry=dry)
+            f"{backend.name} has no {wanted}", hint=_next_best(backend, need, dry=dry)
         )
     regions = ", ".join(dict.fromkeys(offer.region for offer in rented if offer.region))
     where = f" in {regions}" if regions else ""
